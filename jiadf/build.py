@@ -1,0 +1,93 @@
+"""Make a network from a run's parameters, and load saved weights into it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from jiadf.config import Parameters
+from jiadf.data.dataset import Inputs
+from jiadf.data.schema import CLASSES
+from jiadf.features import Standardise
+from jiadf.inputs import image_streams
+from jiadf.models.encoders import ImageEncoder
+from jiadf.models.network import JIADF, NetworkConfig
+
+
+class PixelEncoder(nn.Module):
+    """An image encoder that takes uint8 pixels (B, 3, S, S) and normalises them itself."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.num_features = encoder.num_features
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Map uint8 (B, 3, S, S) to features (B, F)."""
+        return self.encoder(self.encoder.normalise(pixels))
+
+
+def build_network(parameters: Parameters, inputs: Inputs, *, pretrained: bool = True) -> JIADF:
+    """Make the network that ``parameters`` describe, for inputs of these widths.
+
+    Parameters
+    ----------
+    parameters
+        The run's parameters.
+    inputs
+        Only the widths are read.
+    pretrained
+        False leaves the backbone's weights random, for a network whose weights are loaded next.
+    """
+    streams = image_streams(parameters)
+    encoders: dict[str, nn.Module] = {}
+    if parameters.regime == "frozen":
+        encoders = {name: Standardise(inputs.streams[name].shape[-1]) for name in streams}
+    else:
+        weights = parameters.backbone_weights if pretrained else "random"
+        for name in streams:
+            if parameters.share_backbone and encoders:
+                encoders[name] = next(iter(encoders.values()))
+            else:
+                encoders[name] = PixelEncoder(ImageEncoder(parameters.backbone, weights))
+    config = NetworkConfig.from_parameters(
+        parameters.model_dump(),
+        image_features=next((e.num_features for e in encoders.values()), 0),
+        metadata_features=inputs.metadata.shape[1],
+        num_classes=len(CLASSES),
+    )
+    return JIADF(config, encoders)
+
+
+def fit_standardisation(network: JIADF, inputs: Inputs, train_rows: torch.Tensor) -> None:
+    """Learn the scaling of frozen features from the training lesions (`frozen` regime)."""
+    for name, module in network.image_encoders.items():
+        if isinstance(module, Standardise):
+            module.fit(torch.from_numpy(inputs.streams[name][train_rows, 0]))
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load weights in which a shared tensor may stand under one of its names only.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes do not fit; nothing is loaded then.
+    """
+    own = network.state_dict()
+    groups: dict[int, list[str]] = {}
+    for name, tensor in own.items():
+        groups.setdefault(tensor.data_ptr(), []).append(name)
+    complete = dict(weights)
+    for names in groups.values():
+        present = next((name for name in names if name in weights), None)
+        if present is not None:
+            complete |= {name: weights[present] for name in names}
+    wrong = sorted(set(own) ^ set(complete))
+    wrong += [n for n in own if n in complete and own[n].shape != complete[n].shape]
+    if wrong:
+        raise ValueError(
+            f"{source}: weights do not fit this network ({', '.join(wrong[:3])}, …); "
+            "the run was made with another version of jiadf or was edited."
+        )
+    network.load_state_dict(complete)

@@ -1,0 +1,193 @@
+"""Every knob of a run, in one flat table with one name each.
+
+The same names stand in ``params/*.yaml``, in the notebooks' ``parameters`` cells, behind
+``jiadf train -p name=value`` and in a run's ``config.yaml``. Unknown names are errors, told with the
+nearest known one. Defaults are the ``frozen`` regime; where the paper gives a value, it is that.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown or has a value it cannot have."""
+
+
+class Parameters(BaseModel):
+    """Parameters of one run; see each field's description, and :func:`load_parameters`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, shuffling, dropout and augmentation."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of the split; runs to be compared share it."""
+    n_folds: int = Field(5, ge=2)
+    """Folds the lesions are dealt to; one fold is 1 / n_folds of them."""
+    val_fold: int = Field(1, ge=0)
+    """Fold used for validation: choosing the epoch and the learning rate."""
+    test_fold: int | None = Field(None, ge=0)
+    """Fold kept from every choice and only scored, or null."""
+
+    regime: Literal["frozen", "finetune"] = "frozen"
+    """`frozen` trains on cached backbone features, `finetune` end to end."""
+    backbone: str = "tf_efficientnet_lite0"
+    """Any timm model name."""
+    backbone_weights: str = "auto"
+    """`auto` (packaged or timm's), `random`, or a path to a weights file."""
+    share_backbone: bool = False
+    """One backbone for both images instead of one each (`finetune`)."""
+    image_size: int = Field(224, ge=32)
+    """Side of the square that images are resized to, in pixels."""
+    feature_views: int = Field(2, ge=1)
+    """Cached views of each image (`frozen`): the picture itself, then augmented ones."""
+    augment: bool = True
+    """Augment training images (`finetune`), use the augmented views (`frozen`)."""
+
+    modalities: str = Field("CDM", pattern="^(C?D?M?)$", min_length=1)
+    """Inputs used: C clinical image, D dermoscopic image, M metadata."""
+    use_monet: bool = True
+    """Let the metadata hold the MONET scores."""
+    metadata_width: int = Field(128, ge=1)
+    """Width of the metadata features."""
+    fusion: Literal["mmfa", "concat"] = "mmfa"
+    """How the joint feature is made, eq. (2)."""
+    fusion_paths: Literal["both", "attention", "skip"] = "both"
+    """Paths of MMFA, eq. (11)."""
+    num_heads: int = Field(4, ge=1)
+    """Attention heads of MMFA."""
+    head_dim: int = Field(32, ge=1)
+    """Width of an attention head, d_h."""
+    joint_width: int = Field(256, ge=1)
+    """Width of the joint feature."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout before the heads and in the metadata encoder."""
+    branches: Literal["all", "joint"] = "all"
+    """Heads: one a stream and a joint one, or the joint one only."""
+    decision: Literal["adf", "average", "joint"] = "adf"
+    """Posterior: gated (eq. 5, 6), fixed average, or the joint head's."""
+    gate_hidden: int = Field(32, ge=1)
+    """Hidden width of the gate."""
+
+    lambda_joint: float = Field(0.5, ge=0)
+    """Auxiliary weight of the joint head, eq. (7)."""
+    lambda_image: float = Field(0.25, ge=0)
+    """Auxiliary weight of an image head."""
+    lambda_metadata: float = Field(0.25, ge=0)
+    """Auxiliary weight of the metadata head."""
+    class_weighting: Literal["none", "balanced", "effective-number", "logit-adjusted"] = "none"
+    """How the loss meets class imbalance."""
+
+    epochs: int = Field(50, ge=1)
+    """Passes over the training lesions."""
+    batch_size: int = Field(32, ge=1)
+    """Lesions a step (a process)."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """AdamW's initial learning rate."""
+    weight_decay: float = Field(1e-5, ge=0)
+    """AdamW's weight decay."""
+    scheduler_patience: int = Field(5, ge=0)
+    """Epochs without a better validation macro-F1 before the rate falls."""
+    scheduler_factor: float = Field(0.5, gt=0, lt=1)
+    """What the rate is multiplied with then."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes a GPU if there is one."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Autocast precision (`finetune` on a GPU)."""
+    num_workers: int = Field(0, ge=0)
+    """Processes that load images (`finetune`)."""
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word_here(cls, value: Any) -> Any:
+        return "no" if value is False else value  # YAML reads a bare `no` as false
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Parameters":
+        for name in ("val_fold", "test_fold"):
+            fold = getattr(self, name)
+            if fold is not None and fold >= self.n_folds:
+                raise ValueError(f"{name} is {fold}; it must lie in 0 … {self.n_folds - 1}")
+        if self.val_fold == self.test_fold:
+            raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
+        return self
+
+
+def check_names(names: set[str], known: set[str], source: str) -> None:
+    """Raise :class:`ParameterError` for names that are not known, with the nearest known one."""
+    problems = []
+    for name in sorted(names - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see `jiadf train --help`."
+        problems.append(f"{source}: unknown parameter {name!r}; {hint}")
+    if problems:
+        raise ParameterError("\n".join(problems))
+
+
+def make_parameters(values: dict[str, Any], source: str = "parameters") -> Parameters:
+    """Check ``values`` and fill in defaults.
+
+    Raises
+    ------
+    ParameterError
+        For unknown names or values out of range, all of them in one message.
+    """
+    check_names(set(values), set(Parameters.model_fields), source)
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"])) or "parameters"
+            given = f", given {fault['input']!r}" if fault["loc"] else ""
+            lines.append(f"{source}: {name}: {fault['msg']}{given}")
+        raise ParameterError("\n".join(lines)) from None
+
+
+def load_parameters(
+    file: str | Path | None = None, overrides: list[str] | None = None
+) -> Parameters:
+    """Read a YAML file of parameters and apply ``name=value`` overrides (values are YAML).
+
+    Raises
+    ------
+    ParameterError
+        If the file is missing or no mapping, an override has no ``=``, or as in
+        :func:`make_parameters`.
+    """
+    values = read_yaml(file) if file else {}
+    source = str(file or "parameters")
+    for override in overrides or []:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise ParameterError(f"-p {override}: write it as name=value.")
+        values[name.strip()] = yaml.safe_load(value)
+        check_names({name.strip()}, set(Parameters.model_fields), f"-p {override}")
+    return make_parameters(values, source)
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """Read a flat mapping from YAML; raise :class:`ParameterError` naming the file if it is none."""
+    try:
+        values = yaml.safe_load(Path(file).read_text())
+    except FileNotFoundError:
+        raise ParameterError(f"{file}: no such file.") from None
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{file}: not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ParameterError(
+            f"{file}: expected `name: value` lines, found {type(values).__name__}."
+        )
+    return values
+
+
+def to_yaml(parameters: Parameters) -> str:
+    """Write every parameter, in the order of the class."""
+    return yaml.safe_dump(parameters.model_dump(), sort_keys=False)

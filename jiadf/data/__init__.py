@@ -1,0 +1,23 @@
+"""MILK10k: read it, check it, download it, or draw a synthetic stand-in for it.
+
+``read_lesions`` gives the table with a row a lesion that everything else starts from; ``check``
+finds every fault of a folder. The other modules are imported by name: ``schema`` (columns and
+categories), ``download`` (the official files) and ``synth`` (the synthetic set).
+"""
+
+from jiadf.data.check import check, check_images, check_tables, find_stray_files
+from jiadf.data.faults import DataError, Fault, format_faults
+from jiadf.data.layout import Layout
+from jiadf.data.read import read_lesions
+
+__all__ = [
+    "DataError",
+    "Fault",
+    "Layout",
+    "check",
+    "check_images",
+    "check_tables",
+    "find_stray_files",
+    "format_faults",
+    "read_lesions",
+]

@@ -1,0 +1,117 @@
+"""Decode every image once, into a memory-mapped array keyed by content.
+
+A cache file holds N images of one size as uint8, shape (N, S, S, 3), RGB. Its name is a digest of
+the bytes of the image files, in order, with the size: the same images give the same file wherever
+they lie, a changed one gives a new file, and nothing is ever stale. It is written under a
+temporary name and renamed when whole, so a killed run leaves no half cache.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from tqdm.auto import tqdm
+
+_DECODER = "pillow-bicubic-1"  # part of the key: change it when decoding changes
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """Decoded images: ``pixels`` uint8 (N, S, S, 3), and the ``key`` that names their content."""
+
+    pixels: np.ndarray
+    key: str
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.pixels)
+
+
+def default_cache_dir() -> Path:
+    """Return ``$JIADF_CACHE``, or ``jiadf`` under the user's cache folder (``XDG_CACHE_HOME``)."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jiadf"
+    return Path(os.environ.get("JIADF_CACHE") or fallback)
+
+
+def cache_images(
+    paths: Sequence[str | Path],
+    size: int,
+    cache_dir: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> CachedImages:
+    """Return the images at ``paths`` resized to ``size`` x ``size``, decoding them if need be.
+
+    Parameters
+    ----------
+    paths
+        Image files, in the order of the result.
+    size
+        Height and width in pixels; the whole picture is resized (paper, A.2), not cropped.
+    cache_dir
+        Where caches lie; :func:`default_cache_dir` if None.
+    progress
+        Show a progress bar while decoding.
+
+    Raises
+    ------
+    ValueError
+        If a file is not a readable image; names the file.
+    """
+    folder = Path(cache_dir or default_cache_dir()) / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    key = content_key(paths, size)
+    path = folder / f"{key}.npy"
+    with FileLock(folder / f"{key}.lock"):
+        if not path.exists():
+            _decode_all(paths, size, path, progress)
+    return CachedImages(np.load(path, mmap_mode="r"), key)
+
+
+def content_key(paths: Sequence[str | Path], size: int) -> str:
+    """Digest the files' bytes, their order, the size and the decoder into a name."""
+
+    def digest(path: str | Path) -> bytes:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+
+    whole = hashlib.blake2b(f"{_DECODER}:{size}".encode(), digest_size=16)
+    with ThreadPoolExecutor() as pool:
+        for part in pool.map(digest, paths, chunksize=64):
+            whole.update(part)
+    return whole.hexdigest()
+
+
+def decode(path: str | Path, size: int) -> np.ndarray:
+    """Decode one image to uint8 (size, size, 3), RGB.
+
+    Large JPEGs are decoded at the smallest scale not below ``size``, which is several times faster.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (size, size))
+            resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable image ({error}); run `jiadf check`.") from error
+    return np.asarray(resized)
+
+
+def _decode_all(paths: Sequence[str | Path], size: int, target: Path, progress: bool) -> None:
+    partial = target.with_suffix(f".partial-{os.getpid()}")
+    try:
+        shape = (len(paths), size, size, 3)
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            decoded: Iterator[np.ndarray] = pool.map(lambda path: decode(path, size), paths)
+            bar = tqdm(decoded, "decoding images", len(paths), disable=not progress, unit="image")
+            for position, image in enumerate(bar):
+                pixels[position] = image
+        pixels.flush()
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Where the files of MILK10k lie in a data folder.
+
+The official layout, for the part ``Training`` or ``Test``::
+
+    MILK10k_Training_Input/<lesion_id>/<isic_id>.jpg
+    MILK10k_Training_Metadata.csv
+    MILK10k_Training_GroundTruth.csv      (training only)
+    MILK10k_Training_Supplement.csv       (training only)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jiadf.data.faults import MISSING_CSV, MISSING_FOLDER, DataError, Fault
+
+PARTS = {"training": "Training", "test": "Test"}
+IMAGE_SUFFIX = ".jpg"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one part of MILK10k below a folder; nothing is read from disk.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    part : {"training", "test"}
+        Which part of the data set.
+    """
+
+    root: Path
+    part: str = "training"
+
+    def __post_init__(self):
+        if self.part not in PARTS:
+            raise ValueError(f"part is {self.part!r}; it must be one of {', '.join(PARTS)}")
+        object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
+
+    @classmethod
+    def detect(cls, root: str | Path, part: str | None = None) -> "Layout":
+        """Find out which part of MILK10k a folder holds.
+
+        Parameters
+        ----------
+        root : path
+            The data folder.
+        part : {"training", "test"}, optional
+            Taken as it is when given; else training where the folder has a training metadata
+            table, or else test where it has one of those.
+
+        Raises
+        ------
+        DataError
+            If there is no such folder, or it has no metadata table and `part` is not given.
+        """
+        folder = Path(root).expanduser().absolute()
+        if not folder.is_dir():
+            found = "is a file, not a folder" if folder.exists() else "does not exist"
+            remedy = "give the folder that holds the MILK10k tables; `jiadf download DIR` or"
+            remedy += " `jiadf synth DIR` makes one"
+            raise DataError([Fault(MISSING_FOLDER, str(folder), None, found, remedy)])
+        if part is not None:
+            return cls(folder, part)
+        layouts = [cls(folder, name) for name in PARTS]
+        for layout in layouts:
+            if layout.metadata_csv.is_file():
+                return layout
+        names = " nor ".join(layout.metadata_csv.name for layout in layouts)
+        message = f"the folder has neither {names}"
+        remedy = "give the folder that holds these tables, not one above or below it"
+        raise DataError([Fault(MISSING_CSV, str(folder), None, message, remedy)])
+
+    def _named(self, name: str) -> Path:
+        return self.root / f"MILK10k_{PARTS[self.part]}_{name}"
+
+    @property
+    def input_dir(self) -> Path:
+        """The folder with a folder of images for each lesion."""
+        return self._named("Input")
+
+    @property
+    def metadata_csv(self) -> Path:
+        """The table with a row an image."""
+        return self._named("Metadata.csv")
+
+    @property
+    def ground_truth_csv(self) -> Path | None:
+        """The one-hot classes, a row a lesion; None for the test part."""
+        return self._named("GroundTruth.csv") if self.part == "training" else None
+
+    @property
+    def supplement_csv(self) -> Path | None:
+        """The detailed diagnoses, a row an image; None for the test part."""
+        return self._named("Supplement.csv") if self.part == "training" else None
+
+    def image_path(self, lesion_id: str, isic_id: str) -> Path:
+        """Where an image lies. Only for ids that ``jiadf.data.schema.is_safe_id`` accepts."""
+        return self.input_dir / lesion_id / f"{isic_id}{IMAGE_SUFFIX}"
+
+    def relative(self, path: Path) -> str:
+        """Name a path below the root as faults do, with forward slashes."""
+        return path.relative_to(self.root).as_posix()

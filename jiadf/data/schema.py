@@ -1,0 +1,143 @@
+"""The columns of MILK10k's tables: names, types, ranges and categories.
+
+Everything that the other modules need to know about the official tables stands here once: the
+eleven classes in submission order, the image types, the categories of each metadata column, and
+three `pandera <https://pandera.readthedocs.io>`_ schemas that state all of it so that a table can
+be validated in one call::
+
+    from jiadf.data.schema import metadata_schema
+    metadata_schema.validate(pandas.read_csv("MILK10k_Training_Metadata.csv"), lazy=True)
+
+``jiadf.data.check`` runs these schemas and turns what they find into faults with a row number.
+The data set is described in its dataset paper, doi:10.1016/j.jid.2025.06.1594.
+"""
+
+import re
+
+import pandas as pd
+import pandera.pandas as pa
+
+# In the order of a challenge submission, named as in the paper's Table 4.
+CLASS_NAMES = {
+    "AKIEC": "Actinic keratosis/intraepidermal carcinoma",
+    "BCC": "Basal cell carcinoma",
+    "BEN_OTH": "Other benign proliferations including collisions",
+    "BKL": "Benign keratinocytic lesion",
+    "DF": "Dermatofibroma",
+    "INF": "Inflammatory and infectious",
+    "MAL_OTH": "Other malignant proliferations including collisions",
+    "MEL": "Melanoma",
+    "NV": "Melanocytic nevus, any type",
+    "SCCKA": "Squamous cell carcinoma/keratoacanthoma",
+    "VASC": "Vascular lesions and hemorrhage",
+}
+CLASSES = tuple(CLASS_NAMES)
+MALIGNANT = ("BCC", "SCCKA", "MEL", "AKIEC", "MAL_OTH")
+
+# Lesions of each class: in the paper's training part (its Table 4), and in all 5,240 of MILK10k.
+PAPER_TABLE4 = dict(zip(CLASSES, (242, 2017, 35, 435, 42, 40, 7, 360, 597, 379, 38), strict=True))
+PAPER_FULL_COUNTS = dict(
+    zip(CLASSES, (303, 2522, 44, 544, 52, 50, 9, 450, 746, 473, 47), strict=True)
+)
+
+IMAGE_TYPES = {"clinical": "clinical: close-up", "dermoscopic": "dermoscopic"}
+IMAGE_MANIPULATIONS = ("instrument only", "altered")
+SEXES = ("female", "male")
+SITES = (
+    "trunk",
+    "head_neck_face",
+    "lower_extremity",
+    "upper_extremity",
+    "hand",
+    "foot",
+    "genital",
+)
+SKIN_TONES = (0, 1, 2, 3, 4, 5)  # 0 very dark ... 5 very light
+AGE_RANGE = (0, 120)  # years
+MONET = (
+    "MONET_ulceration_crust",
+    "MONET_hair",
+    "MONET_vasculature_vessels",
+    "MONET_erythema",
+    "MONET_pigmented",
+    "MONET_gel_water_drop_fluid_dermoscopy_liquid",
+    "MONET_skin_markings_pen_ink_purple_pen",
+)
+
+# What the two rows of a lesion must agree on: these describe the patient and the place.
+LESION_COLUMNS = ("age_approx", "sex", "skin_tone_class", "site")
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+def is_safe_id(identifier: str) -> bool:
+    """Whether an id names one file or folder and cannot lead out of the folder it is put in.
+
+    The official ids look like ``IL_0000652`` and ``ISIC_8149219``; any letters, digits,
+    underscores and hyphens are accepted, up to a length every file system can store.
+    """
+    return _SAFE_ID.fullmatch(identifier) is not None
+
+
+def _safe_ids(identifiers: pd.Series) -> pd.Series:
+    return identifiers.map(lambda identifier: is_safe_id(str(identifier))).astype(bool)
+
+
+def _one_hot(table: pd.DataFrame) -> pd.Series:
+    if not set(CLASSES) <= set(table.columns):
+        return pd.Series(True, index=table.index)  # the missing column is its own fault
+    return (table[list(CLASSES)] == 1).sum(axis=1) == 1
+
+
+def _identifier(unique: bool) -> pa.Column:
+    check = pa.Check(_safe_ids, name="safe_id")
+    return pa.Column(str, check, unique=unique, report_duplicates="exclude_first", coerce=True)
+
+
+def _category(values: tuple, nullable: bool = False) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(values), nullable=nullable, coerce=True)
+
+
+def _number(low: float, high: float, nullable: bool = False) -> pa.Column:
+    return pa.Column(float, pa.Check.in_range(low, high), nullable=nullable, coerce=True)
+
+
+def _free_text() -> pa.Column:
+    return pa.Column(str, nullable=True, coerce=True)
+
+
+metadata_schema = pa.DataFrameSchema(
+    {
+        "lesion_id": _identifier(unique=False),
+        "image_type": _category(tuple(IMAGE_TYPES.values())),
+        "isic_id": _identifier(unique=True),
+        "attribution": _free_text(),
+        "copyright_license": _free_text(),
+        "image_manipulation": _category(IMAGE_MANIPULATIONS),
+        "age_approx": _number(*AGE_RANGE, nullable=True),
+        "sex": _category(SEXES),
+        "skin_tone_class": pa.Column(float, pa.Check.isin(SKIN_TONES), coerce=True),
+        "site": _category(SITES, nullable=True),
+        **{score: _number(0, 1) for score in MONET},
+    },
+    name="MILK10k metadata",
+)
+
+ground_truth_schema = pa.DataFrameSchema(
+    {
+        "lesion_id": _identifier(unique=True),
+        **{code: pa.Column(float, pa.Check.isin((0, 1)), coerce=True) for code in CLASSES},
+    },
+    checks=pa.Check(_one_hot, name="one_hot"),
+    name="MILK10k ground truth",
+)
+
+supplement_schema = pa.DataFrameSchema(
+    {
+        "isic_id": _identifier(unique=True),
+        "diagnosis_full": _free_text(),
+        "diagnosis_confirm_type": _free_text(),
+        "invasion_thickness_interval": _free_text(),
+    },
+    name="MILK10k supplement",
+)

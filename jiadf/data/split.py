@@ -1,0 +1,93 @@
+"""Deal lesions into folds: stratified by class, grouped by lesion, seeded.
+
+Lesions are shuffled within each class, laid out class after class, and dealt to the folds like
+cards. Every class is then spread over the folds with counts that differ by at most one, and so are
+the fold sizes. Classes are laid out malignant first, the most frequent first within each group
+(:data:`DEAL_ORDER`); with that fixed order the counts do not depend on the seed, only the lesions
+do. Fold 1 of five, held out from the 5,240 training lesions, leaves exactly the class counts of the
+paper's Table 4.
+
+A row of the lesion table is a lesion with both of its images, so the split is grouped by lesion by
+construction; an index with repeated lesions is refused.
+"""
+
+import numpy as np
+import pandas as pd
+
+DEAL_ORDER = (
+    *("BCC", "SCCKA", "MEL", "AKIEC", "MAL_OTH"),
+    *("NV", "BKL", "DF", "INF", "VASC", "BEN_OTH"),
+)
+
+
+def assign_folds(labels: pd.Series, n_folds: int = 5, seed: int = 0) -> pd.Series:
+    """Give each lesion a fold from 0 to ``n_folds - 1``.
+
+    Parameters
+    ----------
+    labels
+        Class code of each lesion, indexed by ``lesion_id``.
+    n_folds
+        Number of folds, at least 2.
+    seed
+        Chooses which lesions of a class go where; never how many.
+
+    Returns
+    -------
+    pandas.Series
+        Fold of each lesion, with the index of ``labels``.
+
+    Raises
+    ------
+    ValueError
+        For repeated lesions, missing or unknown labels, or fewer than two folds.
+    """
+    if n_folds < 2:
+        raise ValueError(f"n_folds is {n_folds}; a split needs at least 2 folds.")
+    if labels.index.has_duplicates:
+        repeated = labels.index[labels.index.duplicated()][0]
+        raise ValueError(f"lesion {repeated} stands in the table twice; keep one row a lesion.")
+    unknown = set(labels.astype(object)) - set(DEAL_ORDER)
+    if unknown:
+        raise ValueError(f"unknown labels {sorted(map(str, unknown))}; expected {DEAL_ORDER}.")
+    rng = np.random.default_rng(seed)
+    by_class = [np.flatnonzero((labels == code).to_numpy()) for code in DEAL_ORDER]
+    dealt = np.concatenate([rng.permutation(positions) for positions in by_class])
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[dealt] = np.arange(len(labels)) % n_folds
+    return pd.Series(folds, index=labels.index, name="fold")
+
+
+def split_lesions(
+    labels: pd.Series,
+    n_folds: int = 5,
+    val_fold: int = 1,
+    test_fold: int | None = None,
+    seed: int = 0,
+) -> pd.Series:
+    """Name each lesion's part: ``"train"``, ``"val"`` or ``"test"``.
+
+    The defaults are the paper's split (A.2): one fifth for validation, no lesions kept for testing.
+    With ``test_fold`` the lesions of that fold take no part in training or in any choice.
+
+    Returns
+    -------
+    pandas.Series
+        Part of each lesion, with the index of ``labels``.
+
+    Raises
+    ------
+    ValueError
+        If a fold is out of range or both folds are the same, or as in :func:`assign_folds`.
+    """
+    for name, fold in {"val_fold": val_fold, "test_fold": test_fold}.items():
+        if fold is not None and not 0 <= fold < n_folds:
+            raise ValueError(f"{name} is {fold}; it must lie in 0 … {n_folds - 1}.")
+    if val_fold == test_fold:
+        raise ValueError(f"val_fold and test_fold are both {val_fold}; choose two folds.")
+    folds = assign_folds(labels, n_folds, seed)
+    parts = pd.Series("train", index=labels.index, name="split")
+    parts[folds == val_fold] = "val"
+    if test_fold is not None:
+        parts[folds == test_fold] = "test"
+    return parts

@@ -1,0 +1,255 @@
+"""Read one MILK10k table from CSV and say everything that is wrong with it.
+
+:func:`read_cells` reads the cells as text, each row under its line number in the file, so that
+a bad value can be shown as it was written; :func:`validate_cells` turns them into numbers and
+categories with a pandera schema, and pandera's failure cases into faults.
+"""
+
+import csv
+import difflib
+import math
+from pathlib import Path
+
+import pandas as pd
+import pandera.errors
+import pandera.pandas as pa
+
+from jiadf.data import faults as kinds
+from jiadf.data.faults import Fault
+from jiadf.data.schema import CLASSES
+
+MISSING = frozenset({"", "NA", "NaN", "nan"})  # spellings of an empty cell
+_ID_REMEDY = "give every id once, made of letters, digits, '_' and '-'"
+
+
+def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
+    """Read a CSV file and validate it.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV file.
+    schema : pandera.DataFrameSchema
+        Its columns.
+
+    Returns
+    -------
+    table : DataFrame or None
+        The columns of the schema that the file has, as text or float64, under their line numbers
+        (the header is line 1). Cells that are not numbers are NaN where numbers are due. None if
+        the file cannot be read as a table at all.
+    faults : list of Fault
+        Everything wrong with the file, by row.
+    """
+    cells, found, ragged = read_cells(path)
+    if cells is None:
+        return None, found
+    table, more = validate_cells(cells, schema, path.name, ragged)
+    return table, sorted(found + more, key=lambda fault: fault.row or 0)
+
+
+def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
+    """Read the cells of a CSV file as text, None where a cell is empty.
+
+    Returns
+    -------
+    cells : DataFrame or None
+        Under their line numbers; None if the file is missing or is not a CSV file.
+    faults : list of Fault
+        Of the file and of its rows' lengths, not of the values.
+    ragged : set of int
+        Rows with fewer or more fields than the header, which were padded or cut.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return _parse(csv.reader(stream, strict=True), path.name)
+    except FileNotFoundError:
+        remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
+        fault = Fault(kinds.MISSING_CSV, path.name, None, "there is no such file", remedy)
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
+        remedy = "save the table as CSV in UTF-8, or restore the official file"
+        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, remedy)
+    except OSError as error:
+        message = f"cannot be read ({error.strerror})"
+        remedy = "make it a plain file that you may read"
+        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, remedy)
+    return None, [fault], set()
+
+
+def _parse(reader, name: str) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
+    found: list[Fault] = []
+    rows, lines, ragged = [], [], set()
+
+    def unreadable(row: int | None, message: str, remedy: str) -> None:
+        found.append(Fault(kinds.UNREADABLE_CSV, name, row, message, remedy))
+
+    header: list[str] = []
+    line = 0
+    try:
+        for fields in reader:
+            line, start = reader.line_num, line + 1
+            if not fields:
+                continue  # a blank line
+            if not header:
+                header = fields
+                continue
+            if len(fields) != len(header):
+                message = f"has {len(fields)} fields where the header has {len(header)}"
+                unreadable(start, message, "complete the row, or restore the official file")
+                ragged.add(start)
+                fields = (fields + [""] * len(header))[: len(header)]
+            rows.append([None if field.strip() in MISSING else field for field in fields])
+            lines.append(start)
+    except csv.Error as error:
+        unreadable(line + 1, f"is not valid CSV ({error})", "close every quotation mark in the row")
+        return None, found, ragged
+    if not rows:
+        message = "has a header but no rows" if header else "is empty"
+        unreadable(None, message, "restore the official file")
+        return None, found, ragged
+    cells = pd.DataFrame(rows, columns=header, index=lines, dtype=object)
+    repeated = cells.columns.duplicated()
+    for column in cells.columns[repeated]:
+        unreadable(1, f"names the column {column!r} twice", "keep one of the two columns")
+    return cells.loc[:, ~repeated], found, ragged
+
+
+def validate_cells(
+    cells: pd.DataFrame, schema: pa.DataFrameSchema, file: str, ragged: set[int] = frozenset()
+) -> tuple[pd.DataFrame, list[Fault]]:
+    """Turn text cells into typed columns and collect what the schema finds wrong with them.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        As :func:`read_cells` returns them.
+    schema : pandera.DataFrameSchema
+        One of ``jiadf.data.schema``.
+    file : str
+        The file's name, for the faults.
+    ragged : set of int
+        Rows whose missing cells are a fault already told.
+    """
+    columns = [name for name in schema.columns if name in cells.columns]
+    table = cells[columns].copy()
+    for column in columns:
+        if str(schema.columns[column].dtype) == "float64":
+            table[column] = cells[column].map(_number).astype("float64")
+    try:
+        schema.validate(table, lazy=True)
+        return table, _not_numbers(cells, table, file)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    found = _not_numbers(cells, table, file)
+    firsts = {column: _first_rows(cells[column]) for column in columns if column.endswith("_id")}
+    told = {(fault.kind, fault.row) for fault in found if fault.kind == kinds.NOT_ONE_HOT}
+    place = {column: number for number, column in enumerate(columns)}
+    fields = (cases[name] for name in ("column", "check", "failure_case", "index"))
+    for column, check, case, row in sorted(
+        zip(*fields, strict=True), key=lambda item: (item[3] or 0, place.get(item[0], -1))
+    ):
+        if check == "column_in_dataframe":
+            found.append(_missing_column(case, list(cells.columns), file))
+            continue
+        row = int(row)
+        text = cells.at[row, column] if column in cells.columns else None
+        if check == "one_hot" or column in CLASSES:
+            if (kinds.NOT_ONE_HOT, row) not in told:
+                told.add((kinds.NOT_ONE_HOT, row))
+                found.append(_not_one_hot(cells, file, row))
+        elif text is None:
+            if check == "not_nullable" and row not in ragged:
+                found.append(_missing_value(file, row, column))
+        elif check != "not_nullable":  # a number that could not be read is told already
+            found.append(_bad_value(schema, firsts, file, row, column, check, text))
+    return table, found
+
+
+def _number(text: str | None) -> float:
+    """Read a number as Python does, but without its underscores; NaN where it is none."""
+    if text is None or "_" in text:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _not_numbers(cells: pd.DataFrame, table: pd.DataFrame, file: str) -> list[Fault]:
+    found: dict[tuple[int, str | None], Fault] = {}
+    for column in table.columns[table.dtypes == "float64"]:
+        for row in table.index[table[column].isna() & cells[column].notna()]:
+            if column in CLASSES:
+                found.setdefault((row, None), _not_one_hot(cells, file, int(row)))
+                continue
+            message = f"{column} is {cells.at[row, column]!r}, which is not a number"
+            remedy = f"write {column} as a plain number such as 45 or 0.5"
+            found[row, column] = Fault(kinds.NOT_A_NUMBER, file, int(row), message, remedy)
+    return list(found.values())
+
+
+def _missing_column(column: str, present: list[str], file: str) -> Fault:
+    folded = {name.strip().lower(): name for name in present}
+    near = difflib.get_close_matches(column.lower(), folded, n=1, cutoff=0.8)
+    message = f"has no column {column!r}"
+    remedy = "restore the column from the official file"
+    if near and folded[near[0]] != column:
+        remedy = f"rename the column {folded[near[0]]!r} to {column!r}"
+    elif len(present) == 1 and any(mark in present[0] for mark in ";\t"):
+        remedy = "save the table with commas between the columns"
+    return Fault(kinds.MISSING_COLUMN, file, None, message, remedy)
+
+
+def _missing_value(file: str, row: int, column: str) -> Fault:
+    message = f"{column} is empty"
+    remedy = "fill it in; only age_approx, site and the free text may be empty"
+    return Fault(kinds.MISSING_VALUE, file, row, message, remedy)
+
+
+def _not_one_hot(cells: pd.DataFrame, file: str, row: int) -> Fault:
+    values = {code: cells.at[row, code] for code in CLASSES if code in cells.columns}
+    notable = [
+        f"{code}={'empty' if text is None else text}"
+        for code, text in values.items()
+        if text is None or _number(text) != 0
+    ]
+    lesion = cells.at[row, "lesion_id"] if "lesion_id" in cells.columns else None
+    message = f"lesion {lesion} has {', '.join(notable) or 'no class set'}"
+    remedy = "write 1 for the lesion's one class and 0 for every other"
+    return Fault(kinds.NOT_ONE_HOT, file, row, message, remedy)
+
+
+def _first_rows(ids: pd.Series) -> dict[str, int]:
+    first = ids.drop_duplicates()
+    return dict(zip(first, first.index, strict=True))
+
+
+def _bad_value(
+    schema: pa.DataFrameSchema,
+    firsts: dict[str, dict[str, int]],
+    file: str,
+    row: int,
+    column: str,
+    check: str,
+    text: str,
+) -> Fault:
+    if check == "safe_id":
+        message = f"{column} {text!r} is not the name of a single file or folder"
+        return Fault(kinds.UNSAFE_ID, file, row, message, _ID_REMEDY)
+    if check == "field_uniqueness":
+        kind = kinds.DUPLICATE_ISIC_ID if column == "isic_id" else kinds.DUPLICATE_LESION_ID
+        first = firsts[column][text]
+        message = f"{column} {text!r} is in row {first} already"
+        return Fault(kind, file, row, message, "remove one of the rows, or correct its id")
+    statistics = schema.columns[column].checks[0].statistics
+    if check.startswith("in_range"):
+        low, high = statistics["min_value"], statistics["max_value"]
+        message = f"{column} is {text}, outside {low} to {high}"
+        remedy = f"give {column} between {low} and {high}"
+        return Fault(kinds.OUT_OF_RANGE, file, row, message, remedy)
+    allowed = [str(value) for value in statistics["allowed_values"]]
+    message = f"{column} is {text!r}, not one of: {', '.join(allowed)}"
+    near = difflib.get_close_matches(text.strip().lower(), allowed, n=1, cutoff=0.6)
+    remedy = f"write {near[0]!r}" if near else "write one of these values"
+    return Fault(kinds.UNKNOWN_CATEGORY, file, row, message, remedy)

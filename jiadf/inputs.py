@@ -1,0 +1,88 @@
+"""From a lesion table to the arrays a network sees, in either regime."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from jiadf.config import Parameters
+from jiadf.data.dataset import Inputs
+from jiadf.data.encode import MetadataEncoder
+from jiadf.data.images import cache_images
+from jiadf.data.schema import CLASSES
+from jiadf.features import frozen_features
+from jiadf.models.encoders import ImageEncoder
+
+STREAMS = {"C": "clinical", "D": "dermoscopic"}
+
+
+def image_streams(parameters: Parameters) -> tuple[str, ...]:
+    """Image types that the run uses, clinical first."""
+    return tuple(name for letter, name in STREAMS.items() if letter in parameters.modalities)
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu``; raise ``ValueError`` for a GPU that is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda' but no GPU is visible; use device=auto or device=cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def targets(lesions: pd.DataFrame) -> np.ndarray:
+    """Class index of each lesion, int64 (N,); -1 where the table has no labels."""
+    if "label" not in lesions:
+        return np.full(len(lesions), -1, dtype=np.int64)
+    return pd.Categorical(lesions["label"], categories=CLASSES).codes.astype(np.int64)
+
+
+def prepare_inputs(
+    lesions: pd.DataFrame,
+    encoder: MetadataEncoder,
+    parameters: Parameters,
+    cache_dir: str | Path | None = None,
+    *,
+    views: int = 1,
+    progress: bool = True,
+) -> Inputs:
+    """Decode images, compute features where the regime is `frozen`, encode metadata.
+
+    Parameters
+    ----------
+    lesions
+        A table from :func:`jiadf.data.read.read_lesions`.
+    encoder
+        Metadata encoder, fitted on training lesions.
+    parameters
+        The run's parameters.
+    cache_dir
+        Where image and feature caches lie.
+    views
+        Cached views an image (`frozen`); prediction needs one.
+    """
+    streams, keys = {}, {}
+    backbone = None
+    for name in image_streams(parameters):
+        images = cache_images(
+            lesions[f"{name}_path"], parameters.image_size, cache_dir, progress=progress
+        )
+        streams[name], keys[name] = images.pixels, images.key
+        if parameters.regime == "frozen":
+            backbone = backbone or ImageEncoder(parameters.backbone, parameters.backbone_weights)
+            streams[name] = frozen_features(
+                images,
+                backbone,
+                views,
+                cache_dir=cache_dir,
+                device=resolve_device(parameters.device),
+                progress=progress,
+                label=f"{name} features",
+            )
+    return Inputs(streams, encoder.transform(lesions), targets(lesions), keys)
+
+
+def table_fingerprint(lesions: pd.DataFrame) -> str:
+    """Digest a lesion table, wherever its images lie: the same lesions and values, the same name."""
+    table = lesions.drop(columns=[c for c in lesions if c.endswith("_path")])
+    return hashlib.blake2b(table.to_csv(float_format="%.9g").encode(), digest_size=16).hexdigest()

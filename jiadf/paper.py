@@ -1,0 +1,87 @@
+"""The numbers that the paper printed, to stand beside ours.
+
+The tables are CSV files in ``book/results/paper`` (its README says where they come from).  They
+belong to the book and are not installed with the package, so this module works from a clone of the
+repository (an editable install), or with a folder given.
+
+    >>> from jiadf.paper import paper_table
+    >>> paper_table(1, names="ours").loc["JI-ADF (ours)", "macro_ap"]  # doctest: +SKIP
+    0.543
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+PAPER_DIR = Path(__file__).resolve().parents[1] / "book" / "results" / "paper"
+TABLES = (1, 2, 3, 5)
+
+# "Precision" in Tables 1 to 3 is the mean *average precision* of Table 5, not its mean PPV.
+PAPER_TO_SUMMARY = {
+    "AUC": "macro_auc",
+    "Precision": "macro_ap",
+    "Accuracy": "mean_accuracy",
+    "Sensitivity": "mean_sensitivity",
+    "Specificity": "mean_specificity",
+    "Dice": "mean_dice",
+}
+PAPER_TO_METRIC = {
+    "AUC": "AUC",
+    "AUC, Sens 80%": "AUC at sensitivity > 80 %",
+    "Average Precision": "average precision",
+    "Accuracy": "accuracy",
+    "Sensitivity": "sensitivity",
+    "Specificity": "specificity",
+    "Dice Coefficient": "Dice",
+    "PPV": "PPV",
+    "NPV": "NPV",
+}
+
+
+def paper_table(n: int, names: str = "paper", directory: str | Path | None = None) -> pd.DataFrame:
+    """Load one of the paper's tables of results.
+
+    Parameters
+    ----------
+    n : {1, 2, 3, 5}
+        1 compares methods, 2 modality subsets, 3 the paths of MMFA, 5 classes.
+    names : {"paper", "ours"}
+        Keep the paper's names, or use those of :func:`jiadf.metrics.summary` for the columns of
+        Tables 1 to 3, and those of :func:`jiadf.metrics.per_class_metrics` for the rows and the
+        mean of Table 5.
+    directory : path, optional
+        Folder of the CSV files; the repository's ``book/results/paper`` if not given.
+
+    Returns
+    -------
+    DataFrame
+        The table's first column is the index.
+
+    Raises
+    ------
+    ValueError
+        If there is no such table, or `names` is neither of the two.
+    FileNotFoundError
+        If the CSV files are not there.
+    """
+    if n not in TABLES:
+        raise ValueError(
+            f"there is no results table {n}; there are {TABLES} (Table 4 is "
+            "jiadf.data.schema.PAPER_TABLE4)"
+        )
+    if names not in ("paper", "ours"):
+        raise ValueError(f"names is {names!r}; it must be 'paper' or 'ours'")
+    path = Path(directory or PAPER_DIR) / f"table{n}.csv"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: run from a clone of the repository, installed with "
+            "`pip install -e .`, or give the folder as `directory`"
+        )
+    table = pd.read_csv(path, index_col=0)
+    if names == "paper":
+        return table
+    if n == 5:
+        return table.rename(index=PAPER_TO_METRIC, columns={"Mean": "mean"}).rename_axis("metric")
+    return table.rename(columns=PAPER_TO_SUMMARY)

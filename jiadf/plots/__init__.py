@@ -1,0 +1,49 @@
+"""Figures of the book: functions that take arrays and tables and return a matplotlib Figure.
+
+Nothing here reads a file or knows a model.  ``use_style()`` once, at the top of a notebook, sets
+the looks; each function then returns one figure, sized for the book's column (800 pixels), which
+a notebook shows by ending a cell with the call.
+
+    >>> from jiadf import plots
+    >>> plots.use_style()
+    >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
+
+``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results and ``fusion``
+of attention and gate weights.
+"""
+
+from jiadf.plots.data import (
+    category_by_class,
+    class_counts,
+    distribution_by_class,
+    image_pairs,
+    missingness,
+    monet_by_class,
+)
+from jiadf.plots.fusion import attention_heads, gate_by_class, gate_simplex
+from jiadf.plots.scores import (
+    confusion,
+    dot_interval,
+    history,
+    per_class_intervals,
+    reliability,
+)
+from jiadf.plots.style import use_style
+
+__all__ = [
+    "attention_heads",
+    "category_by_class",
+    "class_counts",
+    "confusion",
+    "distribution_by_class",
+    "dot_interval",
+    "gate_by_class",
+    "gate_simplex",
+    "history",
+    "image_pairs",
+    "missingness",
+    "monet_by_class",
+    "per_class_intervals",
+    "reliability",
+    "use_style",
+]

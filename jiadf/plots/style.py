@@ -1,0 +1,81 @@
+"""The looks that all figures share, and what the other modules of the package draw with."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 8.0  # inches; at 100 dots an inch the book's column of 800 pixels
+PALETTE = sns.color_palette("colorblind")
+FIRST, SECOND = PALETTE[0], PALETTE[1]
+NEUTRAL = "0.35"
+SEQUENTIAL = "Blues"
+_STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": "0.9",
+    "axes.axisbelow": True,
+}
+
+
+def use_style() -> None:
+    """Set the style of every figure drawn from now on in this process.
+
+    The palette is seaborn's colour-blind one, and the background is white even where the page
+    around the figure is dark.
+    """
+    sns.set_theme(style="ticks", palette="colorblind", rc=_STYLE)
+
+
+def subplots(*args, **kwargs) -> tuple[Figure, Axes | np.ndarray]:
+    """Make a figure as pyplot does, but let pyplot forget it.
+
+    A notebook then shows a returned figure once and not twice, and a long run keeps none alive.
+    """
+    kwargs.setdefault("layout", "constrained")
+    figure, axes = plt.subplots(*args, **kwargs)
+    plt.close(figure)
+    return figure, axes
+
+
+def heatmap(ax: Axes, table, text=None, **kwargs) -> None:
+    """Draw an annotated heatmap, its row names level.
+
+    Axes must not share their y axis: one of them would take the names from the others.
+    """
+    defaults = {
+        "annot": True if text is None else text,
+        "fmt": ".2f" if text is None else "",
+        "cmap": SEQUENTIAL,
+        "linewidths": 0.5,
+        "annot_kws": {"fontsize": 9},
+        "vmin": 0,
+    }
+    sns.heatmap(table, ax=ax, **{**defaults, **kwargs})
+    ax.tick_params(length=0)
+    ax.set_yticks(ax.get_yticks(), ax.get_yticklabels(), rotation=0)
+
+
+def ordered(labels, order) -> list:
+    """Return those of `order` that occur in `labels`, then whatever else does, sorted."""
+    found = set(labels)
+    return [name for name in order if name in found] + sorted(found - set(order), key=str)

@@ -1,0 +1,197 @@
+"""Run folders: everything a training run leaves behind, and nothing that must be unpickled.
+
+============================ ====================================================================
+``config.yaml``              every parameter
+``encoder.json``             the fitted metadata encoder
+``history.csv``              a row an epoch, ``train_`` and ``val_`` columns
+``model.safetensors``        weights of the best epoch
+``predictions.csv``          split, lesion, label, eleven probabilities, branch weights
+``metrics.json``             metrics of each part, the best epoch; its presence says "finished"
+``environment.json``         versions, device, data fingerprint, git commit, seconds
+``checkpoint.safetensors``   the state to resume from; gone when the run is finished
+============================ ====================================================================
+
+Every file is written under another name and renamed, so a killed run leaves whole files only.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
+from jiadf.files import atomic
+
+_PACKAGES = (
+    "jiadf",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+)
+
+
+class RunError(ValueError):
+    """A run folder is missing, incomplete, or belongs to another configuration."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder at ``path``; reading methods raise :class:`RunError` naming what is missing."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether training ended and everything was written."""
+        return (self.path / "metrics.json").exists()
+
+    @property
+    def parameters(self) -> Parameters:
+        """The run's parameters."""
+        return make_parameters(read_yaml(self._existing("config.yaml")), str(self.path))
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch."""
+        return pd.read_csv(self._existing("history.csv"))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Indexed by ``lesion_id``; see the module's table."""
+        return pd.read_csv(self._existing("predictions.csv"), index_col="lesion_id")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics by part (``val``, ``test``), with ``best_epoch``."""
+        return json.loads(self._existing("metrics.json").read_text())
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, data fingerprint, commit, seconds."""
+        return json.loads(self._existing("environment.json").read_text())
+
+    def text(self, name: str) -> str:
+        """Read a text file of the folder."""
+        return self._existing(name).read_text()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Weights of the best epoch."""
+        return load_file(self._existing("model.safetensors"))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file whole."""
+        with atomic(self.path / name) as staged:
+            staged.write_text(text)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON whole."""
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a CSV whole, with the index if it is named."""
+        with atomic(self.path / name) as staged:
+            table.to_csv(staged, index=table.index.name is not None, float_format="%.8g")
+
+    def write_weights(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Write the best epoch's weights whole; tensors shared between modules are stored once."""
+        with atomic(self.path / "model.safetensors") as staged:
+            save_file(unshared(state), staged)
+
+    def save_checkpoint(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Write tensors and a JSON state into one file, whole or not at all."""
+        with atomic(self.path / "checkpoint.safetensors") as staged:
+            save_file(unshared(tensors), staged, metadata={"state": json.dumps(state)})
+
+    def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Return what :meth:`save_checkpoint` wrote, or None."""
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["state"])
+
+    def drop_checkpoint(self) -> None:
+        """Delete the checkpoint of a finished run."""
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def claim(self, parameters: Parameters) -> None:
+        """Write ``config.yaml``, or check that the folder already belongs to ``parameters``."""
+        if not (self.path / "config.yaml").exists():
+            self.write_text("config.yaml", to_yaml(parameters))
+            return
+        old, new = self.parameters.model_dump(), parameters.model_dump()
+        changed = [
+            f"{name}: {old[name]} there, {new[name]} now" for name in old if old[name] != new[name]
+        ]
+        if changed:
+            raise RunError(
+                f"{self.path}: holds a run with other parameters ({'; '.join(changed)}). "
+                "Give another --run, or delete the folder to train anew."
+            )
+
+    def _existing(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise RunError(
+                f"{path}: not there. Give a finished run folder, or finish this one with "
+                f"`jiadf train --run {self.path}` and the parameters it was begun with."
+            )
+        return path
+
+
+def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Keep one name of each storage, in order; loading fills the others through the module."""
+    kept: dict[int, str] = {}
+    for name, tensor in state.items():
+        kept.setdefault(tensor.data_ptr() if tensor.numel() else id(tensor), name)
+    return {name: state[name].detach().cpu().contiguous() for name in kept.values()}
+
+
+def environment(device: str, fingerprint: dict[str, str], seconds: float) -> dict[str, Any]:
+    """Describe where a run was made; ``seconds`` is its wall time over all its sessions."""
+    return {
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
+        "threads": torch.get_num_threads(),
+        "data": fingerprint,
+        "git_commit": git_commit(),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Commit of the code in use, with ``+changes`` if the tree differs; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "-uno") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,355 @@
+"""Train one network: the paper's recipe (A.2) in the `frozen` and `finetune` regimes.
+
+:func:`train` makes a run folder (:mod:`jiadf.runs`). It goes on where a killed run stopped, and since
+every epoch is seeded by itself, ends with the weights an unbroken run would have had. Accelerate
+carries devices, processes and precision: ``accelerate launch -m jiadf train …`` uses several GPUs.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from jiadf.build import build_network, fit_standardisation, load_weights
+from jiadf.config import Parameters
+from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
+from jiadf.data.encode import MetadataEncoder
+from jiadf.data.schema import CLASSES
+from jiadf.data.split import split_lesions
+from jiadf.data.transforms import augmentation
+from jiadf.inputs import prepare_inputs, resolve_device, table_fingerprint
+from jiadf.metrics import summary
+from jiadf.models.losses import JointIndividualLoss, branch_lambdas
+from jiadf.runs import Run, environment
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says when it happened and what to try."""
+
+
+def train(
+    lesions: pd.DataFrame,
+    run_dir: str | Path,
+    parameters: Parameters,
+    cache_dir: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> Run:
+    """Train on ``lesions`` and fill the run folder, or go on with it, or find it finished.
+
+    Parameters
+    ----------
+    lesions
+        A labelled table from :func:`jiadf.data.read.read_lesions`.
+    run_dir
+        The run folder; made if need be.
+    parameters
+        Every knob.
+    cache_dir
+        Where image and feature caches lie.
+    progress
+        Show progress bars.
+
+    Raises
+    ------
+    jiadf.runs.RunError
+        If the folder holds a run with other parameters.
+    TrainingError
+        If the loss stops being finite.
+    ValueError
+        If the table has no labels.
+    """
+    if "label" not in lesions:
+        raise ValueError("these lesions have no labels; train on the training part of MILK10k.")
+    run = Run(Path(run_dir))
+    run.claim(parameters)
+    if run.finished:
+        return run
+    p = parameters
+    parts = split_lesions(lesions["label"], p.n_folds, p.val_fold, p.test_fold, p.split_seed)
+    encoder = MetadataEncoder.fit(lesions[parts == "train"], p.use_monet)
+    run.write_text("encoder.json", encoder.to_json())
+    views = p.feature_views if p.augment and p.regime == "frozen" else 1
+    inputs = prepare_inputs(lesions, encoder, p, cache_dir, views=views, progress=progress)
+    trainer = Trainer(run, inputs, parts.to_numpy(), p)
+    trainer.fit(progress)
+    predicted = trainer.predict(np.arange(len(lesions)))
+    if trainer.accelerator.is_main_process:
+        table = prediction_table(lesions, *predicted, trainer.bare_network.config.branch_names)
+        _write_results(run, trainer, lesions, parts, table)
+    trainer.accelerator.wait_for_everyone()
+    return run
+
+
+@dataclass
+class Progress:
+    """What a checkpoint remembers besides tensors."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -1.0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """The training loop of one run; use :func:`train`.
+
+    Parameters
+    ----------
+    run
+        Run folder with its configuration written.
+    inputs
+        Arrays of all lesions.
+    parts
+        ``"train"``, ``"val"`` or ``"test"`` for each lesion.
+    parameters
+        The run's parameters.
+    """
+
+    def __init__(self, run: Run, inputs: Inputs, parts: np.ndarray, parameters: Parameters) -> None:
+        self.run, self.inputs, self.parameters = run, inputs, parameters
+        p = parameters
+        self.accelerator = make_accelerator(p)
+        torch.manual_seed(p.seed)
+        network = build_network(p, inputs)
+        rows = {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
+        fit_standardisation(network, inputs, torch.from_numpy(rows["train"]))
+        lambdas = branch_lambdas(
+            network.config.branch_names, p.lambda_joint, p.lambda_image, p.lambda_metadata
+        )
+        labels = inputs.target[rows["train"]]
+        criterion = JointIndividualLoss(lambdas, p.class_weighting, labels)
+        self.criterion = criterion.to(self.accelerator.device)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay
+        )
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
+        )
+        transform = augmentation(p.image_size) if p.augment and p.regime == "finetune" else None
+        data = LesionDataset(inputs, rows["train"], transform, random_view=p.augment)
+        self.network, self.optimizer, self.train_loader = self.accelerator.prepare(
+            network, optimizer, self._loader(data, shuffle=True)
+        )
+        self.val_rows = rows["val"]
+        self.progress = Progress()
+        self.history: list[dict[str, float]] = []
+
+    def _loader(self, data: LesionDataset, shuffle: bool = False) -> DataLoader:
+        return DataLoader(
+            data,
+            self.parameters.batch_size,
+            shuffle=shuffle,
+            collate_fn=whole_batch,
+            num_workers=self.parameters.num_workers,
+            persistent_workers=self.parameters.num_workers > 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    @property
+    def bare_network(self) -> torch.nn.Module:
+        """The network without what Accelerate wraps around it."""
+        return self.accelerator.unwrap_model(self.network)
+
+    def fit(self, progress: bool = True) -> None:
+        """Train to the last epoch, then load the best epoch's weights."""
+        self._resume()
+        epochs = range(self.progress.epoch + 1, self.parameters.epochs + 1)
+        shown = progress and self.accelerator.is_main_process
+        with tqdm(
+            total=self.parameters.epochs, initial=self.progress.epoch, desc="training",
+            unit="epoch", disable=not shown,
+        ) as bar:  # fmt: skip
+            for epoch in epochs:
+                row = self._epoch(epoch)
+                bar.set_postfix(
+                    {k: f"{row[k]:.3f}" for k in ("train_loss", "val_loss", "val_macro_f1")}
+                )
+                bar.update()
+        load_weights(self.bare_network, self.run.weights(), str(self.run.path))
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        start = time.perf_counter()
+        row = {"epoch": epoch, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        row |= {f"train_{name}": value for name, value in self._train_pass(epoch).items()}
+        row |= {f"val_{name}": value for name, value in self._validate().items()}
+        self.scheduler.step(row["val_loss"])
+        self.progress.epoch = epoch
+        self.progress.seconds += time.perf_counter() - start
+        better = row["val_macro_f1"] > self.progress.best_score
+        if better:
+            self.progress.best_score, self.progress.best_epoch = row["val_macro_f1"], epoch
+        self.history.append(row)
+        if self.accelerator.is_main_process:
+            if better:
+                self.run.write_weights(self.bare_network.state_dict())
+            self.run.write_table("history.csv", pd.DataFrame(self.history))
+            self._checkpoint()
+        self.accelerator.wait_for_everyone()
+        return row
+
+    def _train_pass(self, epoch: int) -> dict[str, float]:
+        self.network.train()
+        # One seed an epoch and process: a resumed run draws what an unbroken one would have drawn.
+        seeds = [self.parameters.seed, epoch, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        self.train_loader.set_epoch(epoch)
+        sums: dict[str, torch.Tensor] = {}
+        steps = 0
+        for batch in self.train_loader:
+            with self.accelerator.autocast():
+                output = self.network(batch)
+            loss, terms = self.criterion(output, batch["target"])
+            self.optimizer.zero_grad(set_to_none=True)
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            steps += 1
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+        means = {name: float(value) / steps for name, value in sums.items()}
+        if not np.isfinite(means["loss"]):
+            raise TrainingError(
+                f"the loss became {means['loss']} in epoch {epoch}. {self.run.path} still holds the "
+                f"state after epoch {epoch - 1}. Try a smaller learning_rate"
+                + ("" if self.parameters.mixed_precision == "no" else " or mixed_precision=no")
+                + " in a new run folder."
+            )
+        return means
+
+    def _validate(self) -> dict[str, float]:
+        log_posterior, _ = self.predict(self.val_rows)
+        truth = self.inputs.target[self.val_rows]
+        scores = summary(truth, np.exp(log_posterior))
+        chosen = ("macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
+        return {"loss": scores["nll"], **{name: scores[name] for name in chosen}}
+
+    def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return log posteriors (N, K) and branch weights (N, b), or None, of some lesions."""
+        loader = self.accelerator.prepare(self._loader(LesionDataset(self.inputs, rows)))
+        return predict_batches(self.network, loader, self.accelerator)
+
+    def _checkpoint(self) -> None:
+        state, tensors = split_tensors(self.optimizer.state_dict(), "optimizer")
+        tensors |= {f"network.{k}": v for k, v in self.bare_network.state_dict().items()}
+        saved = {
+            "parameters": self.parameters.model_dump(),
+            "optimizer": state,
+            "scheduler": self.scheduler.state_dict(),
+            "progress": vars(self.progress),
+            "history": self.history,
+        }
+        self.run.save_checkpoint(tensors, saved)
+
+    def _resume(self) -> None:
+        loaded = self.run.load_checkpoint()
+        if loaded is None or loaded[1]["parameters"] != self.parameters.model_dump():
+            return
+        tensors, saved = loaded
+        prefix = "network."
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        load_weights(self.bare_network, weights, f"{self.run.path}/checkpoint.safetensors")
+        self.optimizer.load_state_dict(join_tensors(saved["optimizer"], tensors, "optimizer"))
+        self.scheduler.load_state_dict(saved["scheduler"])
+        self.progress = Progress(**saved["progress"])
+        self.history = saved["history"]
+
+
+def make_accelerator(parameters: Parameters) -> Accelerator:
+    """Make the Accelerator that the parameters ask for, in whatever launched this process."""
+    if AcceleratorState._shared_state:  # an earlier run of this process may differ in precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+    device = resolve_device(parameters.device)
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=parameters.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True, data_seed=parameters.seed
+        ),
+    )
+
+
+@torch.inference_mode()
+def predict_batches(
+    network: torch.nn.Module, loader: DataLoader, accelerator: Accelerator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run the network over a prepared loader, in order, on every process's share of it."""
+    network.eval()
+    log_posteriors, weights = [], []
+    for batch in loader:
+        with accelerator.autocast():
+            output = network(batch)
+        log_posteriors.append(accelerator.gather_for_metrics(output.log_posterior))
+        if output.weights is not None:
+            weights.append(accelerator.gather_for_metrics(output.weights))
+    log_posterior = torch.cat(log_posteriors).float().cpu().numpy()
+    return log_posterior, torch.cat(weights).float().cpu().numpy() if weights else None
+
+
+def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Take the tensors out of nested dicts and lists; each leaves ``{"tensor": its key}`` behind."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def walk(value: Any, key: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+            return {"tensor": key}
+        if isinstance(value, dict):
+            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
+        return value
+
+    return walk(state, prefix), tensors
+
+
+def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
+    """Undo :func:`split_tensors`."""
+    if isinstance(state, dict) and "tensor" in state:
+        return tensors[state["tensor"]]
+    if isinstance(state, dict):
+        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
+    if isinstance(state, list):
+        return [join_tensors(v, tensors, prefix) for v in state]
+    return state
+
+
+def prediction_table(
+    lesions: pd.DataFrame, log_posterior: np.ndarray, weights: np.ndarray | None, branches: tuple
+) -> pd.DataFrame:
+    """Lay out probabilities (N, K) and branch weights (N, b) as a table indexed by lesion."""
+    posterior = np.exp(log_posterior.astype(np.float64))
+    posterior /= posterior.sum(1, keepdims=True)
+    table = pd.DataFrame(posterior, index=lesions.index, columns=list(CLASSES))
+    if weights is not None:
+        table[[f"weight_{branch}" for branch in branches]] = weights
+    return table
+
+
+def _write_results(
+    run: Run, trainer: Trainer, lesions: pd.DataFrame, parts: pd.Series, table: pd.DataFrame
+) -> None:
+    metrics: dict[str, Any] = {"best_epoch": trainer.progress.best_epoch}
+    for part in ("val", "test"):
+        rows = np.flatnonzero(parts == part)
+        if len(rows):
+            probabilities = table[list(CLASSES)].to_numpy()[rows]
+            metrics[part] = summary(trainer.inputs.target[rows], probabilities)
+            metrics[part]["lesions"] = len(rows)
+    table.insert(0, "split", parts)
+    table.insert(1, "label", lesions["label"])
+    run.write_table("predictions.csv", table)
+    fingerprint = {f"{name}_images": key for name, key in trainer.inputs.keys.items()}
+    fingerprint["table"] = table_fingerprint(lesions)
+    device = str(trainer.accelerator.device)
+    run.write_json("environment.json", environment(device, fingerprint, trainer.progress.seconds))
+    run.write_json("metrics.json", metrics)
+    run.drop_checkpoint()

@@ -1,0 +1,205 @@
+"""The metrics of :mod:`jiadf.metrics` for many weightings of the same lesions at once.
+
+A bootstrap resample is a whole-number weight for each lesion, so a thousand resamples are one
+matrix of weights.  Sorting happens once a class and not once a resample, which makes a thousand
+resamples of a test set a matter of seconds.  Used by :func:`jiadf.metrics.bootstrap_intervals`;
+the point estimates there come from scikit-learn, and the tests hold both to the same values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BENCHMARK_METRICS = (
+    "AUC",
+    "AUC at sensitivity > 80 %",
+    "average precision",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "Dice",
+    "PPV",
+    "NPV",
+)
+MEAN_NAMES = {
+    "macro_auc": "AUC",
+    "macro_ap": "average precision",
+    "mean_accuracy": "accuracy",
+    "mean_sensitivity": "sensitivity",
+    "mean_specificity": "specificity",
+    "mean_dice": "Dice",
+    "mean_ppv": "PPV",
+    "mean_npv": "NPV",
+    "mean_auc_sens80": "AUC at sensitivity > 80 %",
+}
+SENSITIVITY_FLOOR = 0.80
+_CHUNK = 1_000_000  # weights held at once, bounding the memory of the curves
+
+
+def stratified_weights(truth: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Draw `n` bootstrap resamples within each class, as weights.
+
+    Parameters
+    ----------
+    truth : (N,) int array
+        Class index of each lesion.
+    n : int
+        Number of resamples.
+    seed : int
+        Seed of NumPy's generator; the same seed gives the same resamples.
+
+    Returns
+    -------
+    (n, N) float array
+        How often each lesion is drawn; every class keeps its number of lesions in every resample.
+    """
+    truth = np.asarray(truth)
+    rng = np.random.default_rng(seed)
+    weights = np.empty((n, len(truth)))
+    for label in np.unique(truth):
+        members = np.flatnonzero(truth == label)
+        weights[:, members] = rng.multinomial(
+            len(members), np.full(len(members), 1 / len(members)), size=n
+        )
+    return weights
+
+
+def width_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Index of the equal-width bin, open on the left, closed on the right, of each confidence."""
+    return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float) -> np.ndarray:
+    """Divide, with `undefined` wherever the denominator is 0."""
+    denominator = np.asarray(denominator, dtype=float)
+    empty = denominator == 0
+    return np.where(empty, undefined, numerator / np.where(empty, 1.0, denominator))
+
+
+def mean_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis that leaves NaN out; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1), np.nan)
+
+
+def _curve_metrics(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray):
+    """Return AUC, AUC above the sensitivity floor and average precision, each (R,)."""
+    order = np.argsort(-scores, kind="stable")
+    group_ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    sorted_weights = weights[:, order]  # (R, N)
+    is_positive = positive[order]
+    tp = np.cumsum(sorted_weights * is_positive, axis=1)[:, group_ends]  # (R, thresholds)
+    fp = np.cumsum(sorted_weights * ~is_positive, axis=1)[:, group_ends]
+
+    recall = ratio(tp, tp[:, -1:], 0.0)
+    average_precision = (np.diff(recall, axis=1, prepend=0) * ratio(tp, tp + fp, 0.0)).sum(1)
+
+    tpr = np.pad(ratio(tp, tp[:, -1:], np.nan), ((0, 0), (1, 0)))  # the curve starts at (0, 0)
+    fpr = np.pad(ratio(fp, fp[:, -1:], np.nan), ((0, 0), (1, 0)))
+    areas = np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2
+    auc = areas.sum(1)
+
+    # The first curve point at or above the floor; the segment before it is cut at the floor.
+    first = np.maximum((tpr < SENSITIVITY_FLOOR).sum(1), 1)
+    rows = np.arange(len(weights))
+    rise = tpr[rows, first] - tpr[rows, first - 1]
+    run = fpr[rows, first] - fpr[rows, first - 1]
+    kept = ratio(tpr[rows, first] - SENSITIVITY_FLOOR, rise, 0.0)
+    cut_area = run * kept * (tpr[rows, first] + SENSITIVITY_FLOOR) / 2
+    above = np.arange(areas.shape[1])[None, :] >= first[:, None]
+    auc_above = np.where(np.isnan(auc), np.nan, np.where(above, areas, 0).sum(1) + cut_area)
+    return auc, auc_above, average_precision
+
+
+def per_class(
+    truth: np.ndarray, prob: np.ndarray, weights: np.ndarray, threshold: float = 0.5
+) -> dict[str, np.ndarray]:
+    """Compute the benchmark's nine metrics of every class under every weighting.
+
+    Parameters
+    ----------
+    truth : (N,) int array
+    prob : (N, K) float array
+    weights : (R, N) float array
+        One row a weighting, non-negative.
+    threshold : float
+        A class is called present where its probability is larger than this.
+
+    Returns
+    -------
+    dict of (R, K) float arrays
+        Keyed as :data:`BENCHMARK_METRICS`; undefined values as :mod:`jiadf.metrics` says.
+    """
+    resamples, (lesions, classes) = len(weights), prob.shape
+    result = {name: np.empty((resamples, classes)) for name in BENCHMARK_METRICS}
+    present = truth[:, None] == np.arange(classes)  # (N, K)
+    called = prob > threshold
+    step = max(1, _CHUNK // lesions)
+    for start in range(0, resamples, step):
+        part = slice(start, start + step)
+        chunk = weights[part]
+        for k in range(classes):
+            auc, auc_above, ap = _curve_metrics(present[:, k], prob[:, k], chunk)
+            result["AUC"][part, k] = auc
+            result["AUC at sensitivity > 80 %"][part, k] = auc_above
+            result["average precision"][part, k] = ap
+    tp = weights @ (present & called)  # (R, K)
+    fp = weights @ (~present & called)
+    fn = weights @ (present & ~called)
+    tn = weights @ (~present & ~called)
+    result["accuracy"] = (tp + tn) / (tp + tn + fp + fn)
+    result["sensitivity"] = ratio(tp, tp + fn, 1.0)
+    result["specificity"] = ratio(tn, tn + fp, 1.0)
+    result["Dice"] = ratio(2 * tp, 2 * tp + fp + fn, 1.0)
+    result["PPV"] = ratio(tp, tp + fp, 1.0)
+    result["NPV"] = ratio(tn, tn + fn, 1.0)
+    return result
+
+
+def summary(
+    truth: np.ndarray,
+    prob: np.ndarray,
+    weights: np.ndarray,
+    bins: int = 15,
+    classwise: dict[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute :func:`jiadf.metrics.summary` under every weighting.
+
+    Parameters
+    ----------
+    truth : (N,) int array
+    prob : (N, K) float array
+    weights : (R, N) float array
+    bins : int
+        Bins of the expected calibration error.
+    classwise : dict of (R, K) arrays, optional
+        The answer of :func:`per_class`, where it is there already.
+
+    Returns
+    -------
+    dict of (R,) float arrays
+        Keyed and ordered as the answer of :func:`jiadf.metrics.summary`.
+    """
+    classwise = per_class(truth, prob, weights) if classwise is None else classwise
+    result = {name: mean_defined(classwise[metric]) for name, metric in MEAN_NAMES.items()}
+
+    classes = prob.shape[1]
+    total = weights.sum(1)
+    present = truth[:, None] == np.arange(classes)  # (N, K)
+    predicted = prob.argmax(1)
+    chosen = predicted[:, None] == np.arange(classes)
+    tp, support = weights @ (present & chosen), weights @ present  # (R, K)
+    result["macro_f1"] = mean_defined(ratio(2 * tp, support + weights @ chosen, np.nan))
+    result["macro_f1_at_half"] = result["mean_dice"].copy()
+    result["balanced_accuracy"] = mean_defined(ratio(tp, support, np.nan))
+    result["top1_accuracy"] = weights @ (predicted == truth) / total
+
+    confidence = prob.max(1)
+    in_bin = width_bins(confidence, bins)[:, None] == np.arange(bins)  # (N, bins)
+    excess = (confidence - (predicted == truth))[:, None] * in_bin
+    result["ece"] = np.abs(weights @ excess).sum(1) / total
+    of_truth = prob[np.arange(len(truth)), truth]
+    surprise = -np.log(np.maximum(of_truth, np.finfo(float).eps))
+    result["nll"] = weights @ surprise / total
+    result["brier"] = weights @ ((prob - present) ** 2).sum(1) / total
+    return result

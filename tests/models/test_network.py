@@ -1,0 +1,311 @@
+"""The whole network: streams, variants as configuration, gradients and invariances."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jiadf.models.losses import JointIndividualLoss, branch_lambdas
+from jiadf.models.network import JIADF, VARIANTS, NetworkConfig, variant_settings
+
+FEATURES, METADATA, CLASSES = 6, 5, 4
+SUBSETS = ("C", "D", "M", "CD", "CM", "DM", "CDM")
+LAMBDAS = ("lambda_joint", "lambda_image", "lambda_metadata")
+
+
+def config_of(**overrides) -> NetworkConfig:
+    defaults = {
+        "image_features": FEATURES,
+        "metadata_features": METADATA,
+        "num_classes": CLASSES,
+        "metadata_width": 8,
+        "joint_width": 10,
+        "num_heads": 2,
+        "head_dim": 3,
+    }
+    return NetworkConfig(**(defaults | overrides))
+
+
+def network(**overrides) -> JIADF:
+    torch.manual_seed(0)
+    return JIADF(config_of(**overrides)).eval()
+
+
+def batch_of(size=6, scale=1.0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    widths = {"clinical": FEATURES, "dermoscopic": FEATURES, "metadata": METADATA}
+    return {name: torch.randn(size, width) * scale for name, width in widths.items()}
+
+
+def blocks(model: JIADF) -> set[str]:
+    """First-level parts that hold parameters, heads one by one."""
+    names = [name.split(".") for name, _ in model.named_parameters()]
+    return {".".join(name[:2]) if name[0] == "heads" else name[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("modalities", "branches"),
+    [
+        ("C", ("joint",)),
+        ("D", ("joint",)),
+        ("M", ("joint",)),
+        ("CD", ("clinical", "dermoscopic", "joint")),
+        ("CM", ("image", "metadata", "joint")),
+        ("DM", ("image", "metadata", "joint")),
+        ("CDM", ("image", "metadata", "joint")),
+    ],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_subset_in_every_variant_gives_a_posterior(modalities, branches, variant):
+    settings_ = {k: v for k, v in variant_settings(variant).items() if k not in LAMBDAS}
+    model = network(modalities=modalities, **settings_)
+    output = model(batch_of())
+    fused = len(modalities) > 1
+    if settings_.get("branches") == "joint":
+        branches = ("joint",)
+    assert tuple(output.logits) == model.config.branch_names == branches
+    assert output.log_posterior.shape == (6, CLASSES)
+    torch.testing.assert_close(output.log_posterior.exp().sum(-1), torch.ones(6))
+    if fused and settings_.get("decision", "adf") != "joint":
+        assert output.weights.shape == (6, 3)
+        torch.testing.assert_close(output.weights.sum(-1), torch.ones(6))
+        torch.testing.assert_close(output.log_weights.exp(), output.weights)
+    else:
+        assert output.weights is None
+        torch.testing.assert_close(output.log_posterior, output.logits["joint"].log_softmax(-1))
+    attends = fused and settings_.get("fusion", "mmfa") == "mmfa"
+    assert (output.attention is not None) == attends
+    if attends:
+        assert output.attention.shape == (6, 2, 2, 2)
+
+
+@pytest.mark.parametrize("modalities", SUBSETS)
+def test_the_output_depends_on_the_chosen_modalities_and_no_others(modalities):
+    model = network(modalities=modalities)
+    reference = model(batch_of()).log_posterior
+    for letter, name in {"C": "clinical", "D": "dermoscopic", "M": "metadata"}.items():
+        changed = batch_of()
+        changed[name] = changed[name] + 1.0
+        same = torch.equal(model(changed).log_posterior, reference)
+        assert same == (letter not in modalities), name
+    kept = {"C": "clinical", "D": "dermoscopic", "M": "metadata"}
+    only = {kept[letter]: batch_of()[kept[letter]] for letter in modalities}
+    assert torch.equal(model(only).log_posterior, reference)
+
+
+def test_forward_equals_its_equations_written_out():
+    model, batch = network(), batch_of()
+    image = torch.cat([batch["dermoscopic"], batch["clinical"]], dim=-1)  # (1)
+    metadata = model.metadata_encoder(batch["metadata"])
+    joint = model.fusion([image, metadata])  # (2)
+    features = {"image": image, "metadata": metadata, "joint": joint}
+    logits = {name: model.heads[name](features[name]) for name in features}  # (3)
+    evidence = torch.cat(list(logits.values()), dim=-1)
+    weights = model.adf.gate(evidence).softmax(-1)  # (5)
+    posterior = sum(
+        weights[:, [b]] * value.softmax(-1) for b, value in enumerate(logits.values())
+    )  # (6)
+    output = model(batch)
+    torch.testing.assert_close(output.weights, weights)
+    torch.testing.assert_close(output.log_posterior.exp(), posterior)
+
+
+def test_the_fixed_average_is_the_mean_of_the_branch_posteriors():
+    output = network(decision="average")(batch_of())
+    mean = torch.stack([value.softmax(-1) for value in output.logits.values()]).mean(0)
+    torch.testing.assert_close(output.log_posterior.exp(), mean)
+    torch.testing.assert_close(output.weights, torch.full((6, 3), 1 / 3))
+
+
+FULL = {"metadata_encoder", "fusion", "adf", "heads.image", "heads.metadata", "heads.joint"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "parts", "final_is_joint", "auxiliary"),
+    [
+        ("late-concat", {"metadata_encoder", "heads.joint"}, True, set()),
+        ("jf-concat", FULL - {"fusion", "adf"}, True, {"image", "metadata"}),
+        ("jf-mmfa", {"metadata_encoder", "fusion", "heads.joint"}, True, set()),
+        ("ji-mmfa", FULL - {"adf"}, False, {"image", "metadata", "joint"}),
+        ("ji-adf-noaux", FULL, False, set()),
+        ("ji-adf", FULL, False, {"image", "metadata", "joint"}),
+    ],
+)
+def test_each_variant_differs_in_exactly_what_its_row_says(
+    variant, parts, final_is_joint, auxiliary
+):
+    """Parts with parameters, who decides, and which auxiliary terms move the objective."""
+    parameters = {"lambda_joint": 0.5, "lambda_image": 0.25, "lambda_metadata": 0.25}
+    parameters |= {"fusion": "mmfa", "branches": "all", "decision": "adf"}
+    parameters |= variant_settings(variant)
+    lambdas = {name: parameters.pop(name) for name in LAMBDAS}
+    model = network(**parameters)
+    assert blocks(model) == parts
+    shared = {k: v.shape for k, v in network().state_dict().items() if not k.startswith("heads.j")}
+    for name, value in model.state_dict().items():
+        if not name.startswith("heads.j"):  # the joint head's input is what the fusion gives
+            assert value.shape == shared[name]
+
+    output = model(batch_of())
+    same = torch.allclose(output.log_posterior, output.logits["joint"].log_softmax(-1))
+    assert same == final_is_joint
+    weights = branch_lambdas(model.config.branch_names, **lambdas)
+    target = torch.arange(6) % CLASSES
+    total, terms = JointIndividualLoss(weights, num_classes=CLASSES)(output, target)
+    expected = terms["final"] + sum(weights[name] * terms[name] for name in auxiliary)
+    torch.testing.assert_close(total, expected)
+    assert all(weights[name] > 0 for name in auxiliary)
+
+
+def test_variant_overrides_touch_only_what_figure_3_compares():
+    allowed = {"fusion", "branches", "decision", *LAMBDAS}
+    assert all(set(changes) <= allowed for changes in VARIANTS.values())
+    assert variant_settings("ji-adf") == {}
+    variant_settings("ji-mmfa")["decision"] = "changed"
+    assert variant_settings("ji-mmfa") == {"decision": "average"}
+    with pytest.raises(ValueError, match="late-concat"):
+        variant_settings("ji-adff")
+
+
+@pytest.mark.parametrize("modalities", ["CD", "DM", "CDM"])
+@pytest.mark.parametrize("decision", ["adf", "average"])
+def test_the_final_loss_alone_reaches_every_parameter_and_encoder(modalities, decision):
+    config = config_of(modalities=modalities, decision=decision)
+    encoders = {name: torch.nn.Linear(FEATURES, FEATURES) for name in config.image_streams}
+    torch.manual_seed(0)
+    model = JIADF(config, encoders)
+    output = model(batch_of())
+    lambdas = dict.fromkeys(config.branch_names, 0.0)
+    total, _ = JointIndividualLoss(lambdas, num_classes=CLASSES)(output, torch.arange(6) % CLASSES)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(6)), modalities=st.sampled_from(SUBSETS))
+def test_permuting_samples_permutes_outputs(order, modalities):
+    model, batch = network(modalities=modalities), batch_of()
+    moved = model({name: value[order] for name, value in batch.items()})
+    torch.testing.assert_close(moved.log_posterior, model(batch).log_posterior[order])
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e2, 1e4])
+@pytest.mark.parametrize("decision", ["adf", "average", "joint"])
+def test_extreme_features_stay_finite_both_ways(scale, decision):
+    model = network(decision=decision)
+    output = model(batch_of(scale=scale))
+    lambdas = branch_lambdas(model.config.branch_names)
+    total, _ = JointIndividualLoss(lambdas, num_classes=CLASSES)(output, torch.arange(6) % CLASSES)
+    total.backward()
+    assert torch.isfinite(total)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_bfloat16_autocast_keeps_the_posterior_in_float32():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network()(batch_of())
+    assert output.logits["joint"].dtype == torch.bfloat16
+    assert output.log_posterior.dtype == output.weights.dtype == torch.float32
+    torch.testing.assert_close(output.log_posterior.exp().sum(-1), torch.ones(6))
+
+
+def test_dropout_acts_while_training_only():
+    model, batch = network(dropout=0.5), batch_of()
+    assert torch.equal(model(batch).log_posterior, model(batch).log_posterior)
+    model.train()
+    assert not torch.equal(model(batch).log_posterior, model(batch).log_posterior)
+
+
+def test_a_shared_encoder_is_one_module():
+    config = config_of()
+    shared = torch.nn.Linear(FEATURES, FEATURES)
+    two = JIADF(config, {"clinical": torch.nn.Linear(6, 6), "dermoscopic": torch.nn.Linear(6, 6)})
+    one = JIADF(config, {"clinical": shared, "dermoscopic": shared})
+    assert one.image_encoders["clinical"] is one.image_encoders["dermoscopic"]
+    count = [sum(p.numel() for p in model.parameters()) for model in (one, two)]
+    assert count[1] - count[0] == 6 * 6 + 6
+
+
+def test_images_come_in_through_encoders():
+    class Pool(torch.nn.Module):
+        num_features = 3
+
+        def forward(self, images):
+            return images.mean(dim=(2, 3))
+
+    model = JIADF(config_of(image_features=3), {"clinical": Pool(), "dermoscopic": Pool()})
+    batch = {name: torch.randn(2, 3, 8, 8) for name in ("clinical", "dermoscopic")}
+    output = model(batch | {"metadata": torch.randn(2, METADATA)})
+    assert output.log_posterior.shape == (2, CLASSES)
+    with pytest.raises(ValueError, match="set image_features to 3"):
+        JIADF(config_of(), {"clinical": Pool(), "dermoscopic": Pool()})
+    with pytest.raises(ValueError, match="image_encoders are given for"):
+        JIADF(config_of(image_features=3), {"clinical": Pool()})
+
+
+def test_several_seeds_can_run_as_one_stacked_network():
+    models = [JIADF(config_of()).eval() for _ in range(3)]
+    parameters, buffers = torch.func.stack_module_state(models)
+    batch, target = batch_of(), torch.arange(6) % CLASSES
+    criterion = JointIndividualLoss(
+        branch_lambdas(models[0].config.branch_names), "logit-adjusted", target, CLASSES
+    )
+
+    def loss(parameters, buffers):
+        output = torch.func.functional_call(models[0], (parameters, buffers), (batch,))
+        return criterion(output, target)[0]
+
+    stacked = torch.func.vmap(torch.func.grad(loss))(parameters, buffers)
+    for seed, model in enumerate(models):
+        criterion(model(batch), target)[0].backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(stacked[name][seed], parameter.grad)
+
+
+def test_configuration_from_flat_parameters():
+    flat = {"modalities": "MDC", "fusion_paths": "skip", "epochs": 3, "num_heads": 2}
+    config = NetworkConfig.from_parameters(flat, image_features=7, metadata_features=9)
+    assert (config.modalities, config.paths, config.num_heads) == ("CDM", "skip", 2)
+    assert config.stream_widths == {"image": 14, "metadata": 128}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"modalities": ""}, "modalities is ''"),
+        ({"modalities": "CX"}, "modalities is 'CX'"),
+        ({"modalities": "CC"}, "each once"),
+        ({"fusion": "sum"}, "fusion is 'sum': choose one of mmfa, concat"),
+        ({"paths": "none"}, "fusion_paths is 'none'"),
+        ({"branches": "two"}, "branches is 'two'"),
+        ({"decision": "vote"}, "decision is 'vote'"),
+        ({"branches": "joint"}, "set decision to 'joint'"),
+        ({"fusion": "concat", "paths": "skip"}, "set fusion to 'mmfa'"),
+        ({"image_features": 0}, "image_features is 0"),
+        ({"metadata_features": 0}, "metadata_features is 0"),
+        ({"num_classes": 1}, "num_classes is 1"),
+        ({"gate_hidden": 0}, "gate_hidden is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
+)
+def test_impossible_designs_are_refused_with_a_remedy(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        config_of(**overrides)
+
+
+def test_absent_modalities_need_no_width():
+    assert config_of(modalities="M", image_features=0).stream_widths == {"metadata": 8}
+    assert config_of(modalities="CD", metadata_features=0).branch_names[:2] == (
+        "clinical",
+        "dermoscopic",
+    )
+
+
+def test_a_batch_without_a_needed_modality_is_refused():
+    batch = batch_of()
+    del batch["metadata"]
+    with pytest.raises(ValueError, match="the batch lacks metadata"):
+        network()(batch)

@@ -1,0 +1,72 @@
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from jiadf.cli import app
+from jiadf.data.schema import CLASSES
+
+RUNNER = CliRunner()
+
+
+def call(*arguments, code=0):
+    result = RUNNER.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+@pytest.mark.parametrize("command", ["check", "synth", "download", "train", "predict", "score"])
+def test_every_command_explains_itself(command):
+    assert command in call("--help").stdout
+    assert "Usage" in call(command, "--help").stdout
+
+
+def test_check_says_so_when_there_is_no_fault(milk10k):
+    assert "no faults" in call("check", milk10k, "--quiet").stdout
+
+
+def test_check_ends_with_1_and_names_the_fault(milk10k, tmp_path):
+    call("synth", tmp_path / "d", "--lesions", 5, "--width", 64)
+    next((tmp_path / "d" / "MILK10k_Training_Input").rglob("*.jpg")).unlink()
+    result = call("check", tmp_path / "d", "--no-images", code=1)
+    assert "MILK10k_Training_Input" in result.stderr
+    assert call("check", tmp_path / "none", code=1).stderr
+
+
+def test_train_predict_and_score(milk10k, cache_dir, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "val.csv"
+    options = [item for p in ("image_size=32", "epochs=2", "feature_views=1") for item in ("-p", p)]
+    shared = ["--cache", cache_dir, "--quiet"]
+    result = call("train", "--data", milk10k, "--run", run, *options, *shared)
+    assert "val: macro-F1" in result.stdout
+    call("predict", "--run", run, "--data", milk10k, "--split", "val", "--out", out, *shared)
+    assert list(pd.read_csv(out).columns) == ["lesion_id", *CLASSES]
+    truth = milk10k / "MILK10k_Training_GroundTruth.csv"
+    score = ["score", "--pred", out, "--truth", truth]
+    call(*score, code=1)  # not every lesion is there
+    scores = tmp_path / "scores.json"
+    assert "macro-F1" in call(*score, "--subset", "--json", scores).stdout
+    recorded = json.loads((run / "metrics.json").read_text())["val"]
+    written = json.loads(scores.read_text())
+    assert written["summary"]["macro_f1"] == pytest.approx(recorded["macro_f1"])
+    assert written["summary"]["macro_auc"] == pytest.approx(recorded["macro_auc"], abs=1e-6)
+
+
+def test_wrong_parameter_names_are_refused_with_the_nearest(milk10k, tmp_path):
+    result = call("train", "--data", milk10k, "--run", tmp_path / "r", "-p", "epoch=3", code=1)
+    assert "did you mean 'epochs'?" in result.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_split_is_refused(run, milk10k, tmp_path):
+    out = tmp_path / "p.csv"
+    arguments = ["predict", "--run", run.path, "--data", milk10k, "--out", out, "--split", "dev"]
+    assert "it has test, train, val" in call(*arguments, code=1).stderr
+    assert not out.exists()
+
+
+def test_download_shows_the_licence_first(tmp_path):
+    result = call("download", tmp_path / "d", code=1)
+    assert "--accept-license" in result.stderr
+    assert not (tmp_path / "d").exists()

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jiadf.config import ParameterError, Parameters, load_parameters, make_parameters, to_yaml
+
+
+def test_a_file_and_overrides_make_parameters(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("epochs: 7\nlearning_rate: 1.0e-3\n")
+    parameters = load_parameters(file, ["epochs=9", "test_fold=2", "modalities=CD"])
+    assert (parameters.epochs, parameters.learning_rate) == (9, 1e-3)
+    assert (parameters.test_fold, parameters.modalities) == (2, "CD")
+    assert load_parameters(file, ["test_fold=null"]).test_fold is None
+    assert load_parameters(file, ["mixed_precision=no"]).mixed_precision == "no"
+
+
+def test_yaml_round_trip():
+    parameters = make_parameters({"epochs": 3, "modalities": "DM"})
+    assert make_parameters(yaml.safe_load(to_yaml(parameters))) == parameters
+
+
+def test_unknown_names_are_refused_with_the_nearest_one(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("lerning_rate: 0.1\nepoch: 3\n")
+    with pytest.raises(ParameterError) as caught:
+        load_parameters(file)
+    assert f"{file}: unknown parameter 'lerning_rate'; did you mean 'learning_rate'?" in str(
+        caught.value
+    )
+    assert "'epoch'; did you mean 'epochs'?" in str(caught.value)
+    with pytest.raises(ParameterError, match="did you mean 'batch_size'"):
+        load_parameters(None, ["batchsize=3"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs: .*greater than or equal to 1, given 0"),
+        ({"fusion": "sum"}, "fusion: .*'mmfa' or 'concat'"),
+        ({"modalities": "MC"}, "modalities"),
+        ({"val_fold": 5}, "val_fold is 5; it must lie in 0 … 4"),
+        ({"test_fold": 1}, "both 1"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_values_out_of_range_are_refused(values, message):
+    with pytest.raises(ParameterError, match=message):
+        make_parameters(values)
+
+
+def test_broken_files_are_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
+        load_parameters(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ParameterError, match=r"list\.yaml: expected `name: value`"):
+        load_parameters(tmp_path / "list.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [\n")
+    with pytest.raises(ParameterError, match=r"bad\.yaml: not valid YAML"):
+        load_parameters(tmp_path / "bad.yaml")
+    with pytest.raises(ParameterError, match="write it as name=value"):
+        load_parameters(None, ["epochs"])
+
+
+def test_every_parameter_is_explained():
+    for name, field in Parameters.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_shipped_files_are_valid(name):
+    load_parameters(Path(__file__).parents[1] / "params" / f"{name}.yaml")

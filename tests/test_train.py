@@ -1,0 +1,187 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from jiadf.data.schema import CLASSES
+from jiadf.data.split import split_lesions
+from jiadf.metrics import summary
+from jiadf.models.network import VARIANTS, variant_settings
+from jiadf.runs import Run, RunError
+from jiadf.train import Trainer, TrainingError, join_tensors, split_tensors, train
+
+
+def test_a_run_folder_holds_all_it_promises(run, lesions):
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        *("config.yaml", "encoder.json", "history.csv", "model.safetensors"),
+        *("predictions.csv", "metrics.json", "environment.json"),
+    }
+    history = run.history
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert {"train_loss", "train_final", "train_joint", "val_loss", "val_macro_f1"} <= set(history)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    predictions = run.predictions
+    assert predictions.index.equals(lesions.index)
+    assert predictions["split"].value_counts().to_dict() == {"train": 66, "val": 22, "test": 22}
+    np.testing.assert_allclose(predictions[list(CLASSES)].sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(predictions.filter(like="weight_").sum(axis=1), 1, atol=1e-5)
+
+
+def test_metrics_are_those_of_the_best_epochs_predictions(run):
+    history, metrics = run.history, run.metrics
+    assert metrics["best_epoch"] == history.loc[history["val_macro_f1"].idxmax(), "epoch"]
+    for part in ("val", "test"):
+        table = run.predictions.query("split == @part")
+        truth = pd.Categorical(table["label"], CLASSES).codes
+        expected = summary(truth, table[list(CLASSES)].to_numpy())
+        assert metrics[part]["macro_f1"] == pytest.approx(expected["macro_f1"])
+        assert metrics[part]["ece"] == pytest.approx(expected["ece"], abs=1e-5)
+    assert metrics["val"]["macro_f1"] == pytest.approx(history["val_macro_f1"].max())
+
+
+def test_test_lesions_change_nothing_but_their_own_scores(
+    run, lesions, cache_dir, tiny_parameters, tmp_path
+):
+    parts = split_lesions(lesions["label"], test_fold=0)
+    spoiled = lesions.copy()
+    test = parts == "test"
+    spoiled.loc[test, "label"] = spoiled.loc[test, "label"].to_numpy()[::-1]
+    spoiled.loc[test, "age_approx"] = 5.0
+    assert (
+        split_lesions(spoiled["label"], test_fold=0) == parts
+    ).mean() < 1  # labels deal the folds
+    # Same parts by force: the trainer must never look at rows outside train and val.
+    other = train_with_parts(spoiled, parts, tmp_path, cache_dir, tiny_parameters(test_fold=0))
+    pd.testing.assert_frame_equal(other.history, run.history)
+
+
+def train_with_parts(lesions, parts, folder, cache_dir, parameters):
+    import jiadf.train as module
+
+    original = module.split_lesions
+    module.split_lesions = lambda *a, **k: parts
+    try:
+        return train(lesions, folder / "r", parameters, cache_dir, progress=False)
+    finally:
+        module.split_lesions = original
+
+
+def test_the_same_seed_gives_the_same_run(run, lesions, cache_dir, tiny_parameters, tmp_path):
+    again = train(lesions, tmp_path / "r", tiny_parameters(test_fold=0), cache_dir, progress=False)
+    pd.testing.assert_frame_equal(again.history, run.history)
+    pd.testing.assert_frame_equal(again.predictions, run.predictions)
+    other = tiny_parameters(test_fold=0, seed=1)
+    other = train(lesions, tmp_path / "s", other, cache_dir, progress=False)
+    assert not np.allclose(other.history["train_loss"], run.history["train_loss"])
+
+
+def test_a_finished_run_is_not_repeated(run, lesions, tiny_parameters, monkeypatch):
+    monkeypatch.setattr(Trainer, "fit", None)
+    assert train(lesions, run.path, tiny_parameters(test_fold=0), progress=False).finished
+    with pytest.raises(RunError, match="other parameters"):
+        train(lesions, run.path, tiny_parameters(test_fold=0, epochs=9), progress=False)
+
+
+@pytest.mark.parametrize("regime", ["frozen", "finetune"])
+def test_kill_9_and_resume_end_like_an_unbroken_run(
+    regime, lesions, milk10k, cache_dir, tiny_parameters, tmp_path
+):
+    changes = {"regime": regime, "epochs": 12 if regime == "frozen" else 3}
+    whole = train(lesions, tmp_path / "a", tiny_parameters(**changes), cache_dir, progress=False)
+    broken = Run(tmp_path / "b")
+    command = [sys.executable, "-m", "jiadf", "train", "--quiet", "--data", str(milk10k)]
+    command += ["--run", str(broken.path), "--cache", str(cache_dir)]
+    for name, value in tiny_parameters(**changes).model_dump(exclude_none=True).items():
+        command += ["-p", f"{name}={value}"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 240
+    while not (broken.path / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not broken.finished
+    epochs_before = len(broken.history)
+    assert 1 <= epochs_before <= changes["epochs"]
+    resumed = train(lesions, broken.path, tiny_parameters(**changes), cache_dir, progress=False)
+    assert len(resumed.history) == changes["epochs"]
+    assert resumed.metrics["best_epoch"] == whole.metrics["best_epoch"]
+    assert resumed.metrics["val"] == pytest.approx(whole.metrics["val"], abs=1e-4)
+
+
+def test_finetune_trains_the_backbones(lesions, cache_dir, tiny_parameters, tmp_path):
+    parameters = tiny_parameters(regime="finetune", epochs=1, share_backbone=True)
+    small = lesions.groupby("label").head(3)
+    run = train(small, tmp_path / "r", parameters, cache_dir, progress=False)
+    weights = run.weights()
+    stems = [name for name in weights if name.endswith("conv_stem.weight")]
+    assert len(stems) == 1  # shared, and stored once
+    from jiadf.models.encoders import ImageEncoder
+
+    packaged = ImageEncoder().state_dict()["backbone.conv_stem.weight"]
+    assert not torch.equal(weights[stems[0]], packaged)
+    torch.testing.assert_close(weights[stems[0]], packaged, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_every_variant_trains(variant, lesions, cache_dir, tiny_parameters, tmp_path):
+    parameters = tiny_parameters(epochs=1, **variant_settings(variant))
+    run = train(lesions, tmp_path / "r", parameters, cache_dir, progress=False)
+    weights = run.predictions.filter(like="weight_")
+    assert weights.shape[1] == (0 if parameters.decision == "joint" else 3)
+    if parameters.decision == "average":
+        np.testing.assert_allclose(weights, 1 / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("modalities", ["C", "D", "M", "CD", "CM", "DM"])
+def test_every_subset_of_modalities_trains(
+    modalities, lesions, cache_dir, tiny_parameters, tmp_path
+):
+    parameters = tiny_parameters(epochs=1, modalities=modalities)
+    run = train(lesions, tmp_path / "r", parameters, cache_dir, progress=False)
+    assert np.isfinite(run.metrics["val"]["nll"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    lesions, cache_dir, tiny_parameters, tmp_path, monkeypatch
+):
+    from jiadf.models.losses import JointIndividualLoss
+
+    original, calls = JointIndividualLoss.forward, []
+
+    def forward(self, output, target):
+        total, terms = original(self, output, target)
+        calls.append(1)
+        return total * (float("nan") if len(calls) == 5 else 1.0), terms
+
+    monkeypatch.setattr(JointIndividualLoss, "forward", forward)
+    with pytest.raises(
+        TrainingError, match=r"became nan in epoch 2.*state after epoch 1.*learning_rate"
+    ):
+        train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
+    run = Run(tmp_path / "r")
+    assert len(run.history) == 1
+    assert run.load_checkpoint()[1]["progress"]["epoch"] == 1
+
+
+def test_lesions_without_labels_are_refused(lesions, tiny_parameters, tmp_path):
+    with pytest.raises(ValueError, match="no labels"):
+        train(lesions.drop(columns="label"), tmp_path / "r", tiny_parameters())
+    assert not (tmp_path / "r").exists()
+
+
+def test_split_and_join_tensors_are_inverse():
+    state = {"state": {0: {"step": torch.tensor(3.0), "m": torch.ones(2)}}, "groups": [{"lr": 0.1}]}
+    plain, tensors = split_tensors(state, "o")
+    again = join_tensors(plain, tensors, "o")
+    assert again["groups"] == state["groups"]
+    assert torch.equal(again["state"][0]["m"], torch.ones(2))
+    assert list(again["state"]) == [0]
