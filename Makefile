@@ -41,7 +41,7 @@ browser-test: book
 # uv resolves for every platform and Python at once: python -m pip install uv
 lock:
 	uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.11 \
-		--no-header -o requirements.lock
+		--no-header --no-annotate -o requirements.lock
 
 clean:
 	rm -rf _build .snakemake

@@ -3,9 +3,9 @@
     python book/execute.py notebooks/04_training.ipynb --out _build/source/notebooks \
         --params params/smoke.yaml -p epochs=5
 
-A parameter file may serve several notebooks and ``jiadf train``: of its names a notebook takes those
-in its ``parameters`` cell. A name that neither a notebook nor :class:`jiadf.config.Parameters` knows
-is an error, where papermill itself would only warn; a ``-p`` name must stand in each notebook given.
+A parameter file may serve several notebooks and ``jiadf train``: of its names a notebook takes
+those in its ``parameters`` cell. A name that neither a notebook nor a run knows is an error, where
+papermill itself would only warn; a ``-p`` name must stand in each notebook given.
 With ``--prepare-only`` the parameters are injected and nothing is run (what nbmake then tests).
 The executed copy is moved into place when whole.
 """

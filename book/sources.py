@@ -33,7 +33,7 @@ def _file(module: str) -> Path | None:
 
 
 def sources(*roots: str | Path) -> list[str]:
-    """Return the ``jiadf`` files that notebooks, Python files or modules import, however indirectly.
+    """Return the ``jiadf`` files that notebooks or modules import, however indirectly.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Every knob of a run, in one flat table with one name each.
 
 The same names stand in ``params/*.yaml``, in the notebooks' ``parameters`` cells, behind
-``jiadf train -p name=value`` and in a run's ``config.yaml``. Unknown names are errors, told with the
-nearest known one. Defaults are the ``frozen`` regime; where the paper gives a value, it is that.
+``jiadf train -p name=value`` and in a run's ``config.yaml``. Unknown names are errors, told with
+the nearest known one. Defaults are the ``frozen`` regime; where the paper gives a value, it is
+that.
 """
 
 import difflib
@@ -123,7 +124,7 @@ def check_names(names: set[str], known: set[str], source: str) -> None:
     problems = []
     for name in sorted(names - known):
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "see `jiadf train --help`."
+        hint = f"did you mean {near[0]!r}?" if near else "`jiadf params` lists them all."
         problems.append(f"{source}: unknown parameter {name!r}; {hint}")
     if problems:
         raise ParameterError("\n".join(problems))
@@ -172,7 +173,7 @@ def load_parameters(
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
-    """Read a flat mapping from YAML; raise :class:`ParameterError` naming the file if it is none."""
+    """Read a flat mapping from YAML, or raise :class:`ParameterError` naming the file."""
     try:
         values = yaml.safe_load(Path(file).read_text())
     except FileNotFoundError:
@@ -191,3 +192,13 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 def to_yaml(parameters: Parameters) -> str:
     """Write every parameter, in the order of the class."""
     return yaml.safe_dump(parameters.model_dump(), sort_keys=False)
+
+
+def commented_yaml() -> str:
+    """Write the default of every parameter under a comment that explains it."""
+    lines = []
+    for line, field in zip(
+        to_yaml(Parameters()).splitlines(), Parameters.model_fields.values(), strict=True
+    ):
+        lines += [f"# {field.description}", line]
+    return "\n".join(lines) + "\n"

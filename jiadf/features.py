@@ -3,8 +3,8 @@
 A feature file holds one view of N images: float32 features of shape (N, F). View 0 is the picture
 itself; the others are augmented (:mod:`jiadf.data.transforms`), every picture from a seed of its
 own. The file's name is a digest of the images, the backbone's weights, the view, its seed and the
-augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on where
-it stopped.
+augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on
+where it stopped.
 """
 
 import hashlib

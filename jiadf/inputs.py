@@ -83,6 +83,6 @@ def prepare_inputs(
 
 
 def table_fingerprint(lesions: pd.DataFrame) -> str:
-    """Digest a lesion table, wherever its images lie: the same lesions and values, the same name."""
+    """Digest a lesion table; where its images lie does not count."""
     table = lesions.drop(columns=[c for c in lesions if c.endswith("_path")])
     return hashlib.blake2b(table.to_csv(float_format="%.9g").encode(), digest_size=16).hexdigest()

@@ -1,10 +1,12 @@
 """Train one network: the paper's recipe (A.2) in the `frozen` and `finetune` regimes.
 
-:func:`train` makes a run folder (:mod:`jiadf.runs`). It goes on where a killed run stopped, and since
-every epoch is seeded by itself, ends with the weights an unbroken run would have had. Accelerate
-carries devices, processes and precision: ``accelerate launch -m jiadf train …`` uses several GPUs.
+:func:`train` makes a run folder (:mod:`jiadf.runs`). It goes on where a killed run stopped, and
+since every epoch is seeded by itself, ends with the weights an unbroken run would have had.
+Accelerate carries devices, processes and precision: ``accelerate launch -m jiadf train …`` uses
+several GPUs.
 """
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,10 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from jiadf.build import build_network, fit_standardisation, load_weights
-from jiadf.config import Parameters
+from jiadf.config import Parameters, to_yaml
 from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
 from jiadf.data.encode import MetadataEncoder
+from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.data.transforms import augmentation
@@ -38,7 +41,7 @@ class TrainingError(RuntimeError):
 
 def train(
     lesions: pd.DataFrame,
-    run_dir: str | Path,
+    run_dir: str | Path | None,
     parameters: Parameters,
     cache_dir: str | Path | None = None,
     *,
@@ -51,7 +54,7 @@ def train(
     lesions
         A labelled table from :func:`jiadf.data.read.read_lesions`.
     run_dir
-        The run folder; made if need be.
+        The run folder; made if need be. None: a folder in the cache, named by parameters and data.
     parameters
         Every knob.
     cache_dir
@@ -70,7 +73,7 @@ def train(
     """
     if "label" not in lesions:
         raise ValueError("these lesions have no labels; train on the training part of MILK10k.")
-    run = Run(Path(run_dir))
+    run = Run(Path(run_dir) if run_dir else _cached_run(lesions, parameters, cache_dir))
     run.claim(parameters)
     if run.finished:
         return run
@@ -88,6 +91,14 @@ def train(
         _write_results(run, trainer, lesions, parts, table)
     trainer.accelerator.wait_for_everyone()
     return run
+
+
+def _cached_run(
+    lesions: pd.DataFrame, parameters: Parameters, cache_dir: str | Path | None
+) -> Path:
+    parts = [table_fingerprint(lesions), to_yaml(parameters)]
+    digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+    return Path(cache_dir or default_cache_dir()) / "runs" / digest
 
 
 @dataclass
@@ -218,8 +229,8 @@ class Trainer:
         means = {name: float(value) / steps for name, value in sums.items()}
         if not np.isfinite(means["loss"]):
             raise TrainingError(
-                f"the loss became {means['loss']} in epoch {epoch}. {self.run.path} still holds the "
-                f"state after epoch {epoch - 1}. Try a smaller learning_rate"
+                f"the loss became {means['loss']} in epoch {epoch}. {self.run.path} still holds "
+                f"the state after epoch {epoch - 1}. Try a smaller learning_rate"
                 + ("" if self.parameters.mixed_precision == "no" else " or mixed_precision=no")
                 + " in a new run folder."
             )
@@ -295,7 +306,7 @@ def predict_batches(
 
 
 def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Take the tensors out of nested dicts and lists; each leaves ``{"tensor": its key}`` behind."""
+    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
     tensors: dict[str, torch.Tensor] = {}
 
     def walk(value: Any, key: str) -> Any:

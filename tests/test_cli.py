@@ -70,3 +70,13 @@ def test_download_shows_the_licence_first(tmp_path):
     result = call("download", tmp_path / "d", code=1)
     assert "--accept-license" in result.stderr
     assert not (tmp_path / "d").exists()
+
+
+def test_params_lists_what_train_takes():
+    import yaml
+
+    from jiadf.config import Parameters, make_parameters
+
+    text = call("params").stdout
+    assert make_parameters(yaml.safe_load(text)) == Parameters()
+    assert "# Passes over the training lesions." in text

@@ -155,6 +155,23 @@ def test_monet_by_class_shows_medians_of_both_images(lesions):
     assert names_on_y(figure.axes[0]) == list(CLASSES)
 
 
+def test_monet_by_image_type_draws_both_quartiles_of_every_score(lesions):
+    figure = plots.monet_by_image_type(lesions)
+    assert_sound(figure)
+    ax = figure.axes[0]
+    boxes = [patch.get_path().vertices for patch in ax.patches if isinstance(patch, PathPatch)]
+    assert len(boxes) == 2 * len(MONET)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == list(IMAGE_TYPES)
+    quartiles = {(round(box[:, 0].min(), 6), round(box[:, 0].max(), 6)) for box in boxes}
+    columns = [f"{kind}_{score}" for kind in IMAGE_TYPES for score in MONET]
+    expected = lesions[columns].quantile([0.25, 0.75]).round(6)
+    assert quartiles == {tuple(expected[column]) for column in columns}
+    lowest = min(box[:, 1].mean() for box in boxes)  # the first score, clinical
+    first = next(box for box in boxes if box[:, 1].mean() == lowest)
+    assert first[:, 0].min() == pytest.approx(lesions[columns[0]].quantile(0.25))
+
+
 def test_missingness_counts_missing_values(lesions):
     figure = plots.missingness(lesions, ["age_approx", "label", "site"])
     assert_sound(figure)

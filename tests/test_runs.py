@@ -8,12 +8,17 @@ from jiadf.files import atomic
 from jiadf.runs import Run, RunError, environment, unshared
 
 
+def half_write(path):
+    with atomic(path) as staged:
+        staged.write_text("half")
+        raise RuntimeError
+
+
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic(path) as staged:
-        staged.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        half_write(path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -17,7 +17,6 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -200,22 +199,26 @@ def _draw_all(
     masks: Path | None,
     image_size: tuple[int, int],
     workers: int,
-) -> Iterator[int]:
-    def write(index: int) -> int:
-        target = layout.input_dir / names[index]["lesion_id"]
+    progress: bool,
+) -> None:
+    def write(lesion: Lesion, name: dict[str, str]) -> None:
+        target = layout.input_dir / name["lesion_id"]
         target.mkdir()
-        for view, drawing in draw_lesion(lesions[index], image_size).items():
-            picture = Image.fromarray(drawing.image)
-            picture.save(target / f"{names[index][view]}{IMAGE_SUFFIX}", quality=88)
+        for view, drawing in draw_lesion(lesion, image_size).items():
+            path = layout.image_path(name["lesion_id"], name[view])
+            Image.fromarray(drawing.image).save(path, quality=88)
             if masks is not None:
                 mask = Image.fromarray(drawing.mask.astype(np.uint8) * 255)
-                mask.save(masks / f"{names[index][view]}.png")
-        return index
+                mask.save(masks / f"{name[view]}.png")
 
+    # Threads: NumPy and Pillow work outside the interpreter's lock, and no caller needs a guard.
     pool = ThreadPoolExecutor(workers)
+    bar = tqdm(total=len(lesions), desc="lesions drawn", disable=not progress)
     try:
-        yield from pool.map(write, range(len(lesions)))
+        for _ in pool.map(write, lesions, names):
+            bar.update()
     finally:
+        bar.close()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -270,9 +273,10 @@ def synthesise(
         raise ValueError(f"lesions is {lesions}; it must be from 1 to 1,000,000")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must not be negative")
-    if min(image_size) < 32:
-        raise ValueError(f"image_size is {image_size}; both sides must be at least 32 pixels")
-    root = Path(root).expanduser().absolute()
+    width, height = image_size
+    if min(width, height) < 32:
+        raise ValueError(f"image_size is {width} x {height}; both sides need at least 32 pixels")
+    root = Path(root).expanduser().resolve()
     _refuse_foreign(root)
 
     labels = class_labels(lesions, seed, part)
@@ -303,22 +307,20 @@ def synthesise(
         other = next(name for name in PARTS if name != part)
         if other in made:
             _keep_other_part(root, build, other)
-        pictures = _draw_all(
+        _draw_all(
             drawn,
             names,
             layout,
             build / MASKS if masks else None,
-            image_size,
+            (width, height),
             workers or min(8, os.cpu_count() or 1),
+            progress,
         )
-        for _ in tqdm(pictures, total=lesions, desc="lesions drawn", disable=not progress):
-            pass
         _write_csv(layout.metadata_csv, tuple(metadata_schema.columns), metadata)
         if part == "training":
             _write_csv(layout.ground_truth_csv, ("lesion_id", *CLASSES), truth)
             supplement.sort(key=lambda row: row["isic_id"])
             _write_csv(layout.supplement_csv, tuple(supplement_schema.columns), supplement)
-        width, height = image_size
         made[part] = f"{part}: {lesions} lesions, seed {seed}, {width} x {height} pixels"
         lines = [
             _HEADLINE,

@@ -1,7 +1,8 @@
 """Augmentation of lesion images, with torchvision.transforms.v2.
 
 A lesion has no up or left, so flips and quarter turns are free; crops keep at least 70 % of the
-picture so that the lesion stays in it; colour changes stay small, and hue stays, because colour is evidence.
+picture so that the lesion stays in it; colour changes stay small, and hue stays, because colour is
+evidence.
 """
 
 from typing import Any

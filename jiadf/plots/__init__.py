@@ -19,6 +19,7 @@ from jiadf.plots.data import (
     image_pairs,
     missingness,
     monet_by_class,
+    monet_by_image_type,
 )
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_simplex
 from jiadf.plots.scores import (
@@ -43,6 +44,7 @@ __all__ = [
     "image_pairs",
     "missingness",
     "monet_by_class",
+    "monet_by_image_type",
     "per_class_intervals",
     "reliability",
     "use_style",

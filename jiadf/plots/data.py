@@ -166,6 +166,38 @@ def monet_by_class(df: pd.DataFrame) -> Figure:
     return figure
 
 
+def monet_by_image_type(df: pd.DataFrame) -> Figure:
+    """Draw box plots of each MONET score in clinical and dermoscopic images.
+
+    Boxes span the quartiles, whiskers the middle 90 % of the lesions.
+
+    Parameters
+    ----------
+    df : DataFrame
+        With the columns ``clinical_MONET_...`` and ``dermoscopic_MONET_...``.
+    """
+    long = pd.concat(
+        df[[f"{kind}_{score}" for score in MONET]]
+        .set_axis([_MONET_NAMES[score] for score in MONET], axis=1)
+        .melt(var_name="score")
+        .assign(kind=kind)
+        for kind in IMAGE_TYPES
+    )
+    figure, ax = subplots(figsize=(WIDTH, 4.8))
+    sns.boxplot(
+        long, x="value", y="score", hue="kind", ax=ax, palette=[FIRST, SECOND], width=0.7, gap=0.15,
+        whis=(5, 95), showfliers=False, linewidth=1, medianprops={"color": "black", "linewidth": 2},
+    )  # fmt: skip
+    handles, texts = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    figure.legend(handles, texts, loc="outside upper right", ncols=2)
+    ax.set(xlim=(-0.02, 1.02), xlabel="score", ylabel="")
+    ax.grid(axis="x")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
+    return figure
+
+
 def missingness(df: pd.DataFrame, columns: Sequence[str] | None = None) -> Figure:
     """Draw the share of missing values of each column.
 

@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jiadf.data.schema import CLASSES, PAPER_FULL_COUNTS, PAPER_TABLE4
+from jiadf.data.split import DEAL_ORDER, assign_folds, split_lesions
+
+
+def labels_with(counts, seed=0):
+    codes = np.repeat(list(counts), list(counts.values()))
+    codes = np.random.default_rng(seed).permutation(codes)
+    return pd.Series(codes, index=[f"IL_{i:07d}" for i in range(len(codes))])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2024])
+def test_the_papers_split_of_all_lesions_gives_its_table_4(seed):
+    labels = labels_with(PAPER_FULL_COUNTS)
+    assert len(labels) == 5240
+    train = labels[split_lesions(labels, seed=seed) == "train"]
+    assert train.value_counts().to_dict() == PAPER_TABLE4
+
+
+def test_seed_changes_the_lesions_and_not_the_counts():
+    labels = labels_with(PAPER_FULL_COUNTS)
+    first, second = (split_lesions(labels, seed=seed) for seed in (0, 1))
+    assert (first != second).any()
+    assert first.equals(split_lesions(labels, seed=0))
+    pd.testing.assert_series_equal(
+        labels[first == "val"].value_counts().sort_index(),
+        labels[second == "val"].value_counts().sort_index(),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=11, max_size=11).filter(lambda c: sum(c) > 0),
+    n_folds=st.integers(2, 7),
+    seed=st.integers(0, 99),
+)
+def test_every_class_is_spread_evenly_over_the_folds(counts, n_folds, seed):
+    labels = labels_with(dict(zip(CLASSES, counts, strict=True)))
+    folds = assign_folds(labels, n_folds, seed)
+    table = pd.crosstab(labels, folds).reindex(columns=range(n_folds), fill_value=0)
+    assert (table.max(axis=1) - table.min(axis=1) <= 1).all()
+    sizes = table.sum()
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_the_order_of_the_rows_may_hold_each_lesion_once_only():
+    labels = pd.Series(["NV", "NV"], index=["IL_1", "IL_1"])
+    with pytest.raises(ValueError, match="IL_1 stands in the table twice"):
+        assign_folds(labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_folds": 1, "val_fold": 0}, "at least 2"),
+        ({"val_fold": 5}, "val_fold is 5"),
+        ({"val_fold": 2, "test_fold": 2}, "choose two folds"),
+        ({"test_fold": -1}, "test_fold is -1"),
+    ],
+)
+def test_folds_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        split_lesions(labels_with({"NV": 10}), **arguments)
+
+
+def test_unknown_and_missing_labels_are_refused():
+    labels = pd.Series(["NV", "XYZ", None], index=["a", "b", "c"])
+    with pytest.raises(ValueError, match="XYZ"):
+        assign_folds(labels)
+
+
+def test_deal_order_holds_every_class():
+    assert sorted(DEAL_ORDER) == sorted(CLASSES)
