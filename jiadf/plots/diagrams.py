@@ -54,7 +54,8 @@ class Diagram:
         (x, y), (width, height) = centre, size
         self.axes.add_patch(
             FancyBboxPatch(
-                (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.07",
+                (x - width / 2, y - height / 2), width, height,
+                boxstyle="round,pad=0,rounding_size=0.07",
                 facecolor=_tint(colour), edgecolor=colour, linewidth=1.3, zorder=2,
             )
         )  # fmt: skip
@@ -130,7 +131,7 @@ def mmfa_diagram(
     image_dim, metadata_dim = token_dims
     drawing = Diagram(height=4.5)
     box, arrow, text = drawing.box, drawing.arrow, drawing.text
-    upper, lower, middle, bottom = 3.5, 1.95, 2.72, 0.55
+    upper, lower, middle = 3.5, 1.95, 2.72
     both, attended = image_dim + metadata_dim, len(token_dims) * num_heads * head_dim
 
     drawing.plate((3.62, middle), (3.6, 3.1), f"{num_heads} heads, each $d_h = {head_dim}$")
