@@ -8,6 +8,7 @@ CORES ?= 2
 SMOKE := _build/smoke
 
 export JIADF_CACHE ?= $(CURDIR)/_build/cache
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: book test unit notebooks-test browser-test lint lock clean
 .DELETE_ON_ERROR:

@@ -55,17 +55,17 @@ rule train:
     log:
         "_build/logs/train.log",
     shell:
-        "jiadf train --data {DATA} --run {RUN} --params {input.params} > {log} 2>&1"
+        "jiadf train --quiet --data {DATA} --run {RUN} --params {input.params} > {log} 2>&1"
+        " || {{ cat {log}; exit 1; }}"
 
 
-def inputs_of(wildcards):
-    notebook = f"notebooks/{wildcards.name}.ipynb"
-    return sources(notebook)
+def package_files(wildcards):
+    return sources(f"notebooks/{wildcards.name}.ipynb")
 
 
 rule notebook:
     input:
-        inputs_of,
+        package_files,
         rules.train.output,
         "book/execute.py",
         PARAMS,
@@ -76,7 +76,10 @@ rule notebook:
     log:
         "_build/logs/{name}.log",
     shell:
-        "python book/execute.py {input.notebook} --out {SOURCE}/notebooks --params {PARAMS} > {log} 2>&1"
+        """
+        python book/execute.py {input.notebook} --out {SOURCE}/notebooks --params {PARAMS} \
+            --offer data_dir={DATA} --offer run_dir={RUN} > {log} 2>&1 || {{ cat {log}; exit 1; }}
+        """
 
 
 rule status:

@@ -5,7 +5,8 @@
 
 A parameter file may serve several notebooks and ``jiadf train``: of its names a notebook takes
 those in its ``parameters`` cell. A name that neither a notebook nor a run knows is an error, where
-papermill itself would only warn; a ``-p`` name must stand in each notebook given.
+papermill itself would only warn. ``--offer`` gives one more such name; a ``-p`` name must stand in
+each notebook given.
 With ``--prepare-only`` the parameters are injected and nothing is run (what nbmake then tests).
 The executed copy is moved into place when whole.
 """
@@ -15,9 +16,8 @@ import os
 from pathlib import Path
 
 import papermill
-import yaml
 
-from jiadf.config import ParameterError, Parameters, check_names, read_yaml
+from jiadf.config import ParameterError, Parameters, check_names, parse_assignments, read_yaml
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -66,16 +66,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the executed copies")
     parser.add_argument("--params", type=Path, help="YAML file of parameters")
     parser.add_argument("-p", dest="own", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--offer", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--prepare-only", action="store_true")
     arguments = parser.parse_args()
     try:
         shared = read_yaml(arguments.params) if arguments.params else {}
-        own = {}
-        for item in arguments.own:
-            name, equals, value = item.partition("=")
-            if not equals:
-                raise ParameterError(f"-p {item}: write it as name=value.")
-            own[name] = yaml.safe_load(value)
+        shared |= parse_assignments(arguments.offer, "--offer")
+        own = parse_assignments(arguments.own, "-p")
         for notebook in arguments.notebooks:
             execute(notebook, arguments.out, shared, own, arguments.prepare_only)
     except ParameterError as error:

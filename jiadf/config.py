@@ -163,13 +163,20 @@ def load_parameters(
     """
     values = read_yaml(file) if file else {}
     source = str(file or "parameters")
-    for override in overrides or []:
-        name, equals, value = override.partition("=")
+    given = parse_assignments(overrides or [])
+    check_names(set(given), set(Parameters.model_fields), "-p")
+    return make_parameters(values | given, source)
+
+
+def parse_assignments(items: list[str], option: str = "-p") -> dict[str, Any]:
+    """Read ``name=value`` items, the values as YAML; raise :class:`ParameterError` for others."""
+    values = {}
+    for item in items:
+        name, equals, value = item.partition("=")
         if not equals:
-            raise ParameterError(f"-p {override}: write it as name=value.")
+            raise ParameterError(f"{option} {item}: write it as name=value.")
         values[name.strip()] = yaml.safe_load(value)
-        check_names({name.strip()}, set(Parameters.model_fields), f"-p {override}")
-    return make_parameters(values, source)
+    return values
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:

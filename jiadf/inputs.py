@@ -67,7 +67,7 @@ def prepare_inputs(
         images = cache_images(
             lesions[f"{name}_path"], parameters.image_size, cache_dir, progress=progress
         )
-        streams[name], keys[name] = images.pixels, images.key
+        streams[name], keys[f"{name}_images"] = images.pixels, images.key
         if parameters.regime == "frozen":
             backbone = backbone or ImageEncoder(parameters.backbone, parameters.backbone_weights)
             streams[name] = frozen_features(

@@ -32,7 +32,7 @@ from jiadf.data.transforms import augmentation
 from jiadf.inputs import prepare_inputs, resolve_device, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
-from jiadf.runs import Run, environment
+from jiadf.runs import Run, RunError, environment
 
 
 class TrainingError(RuntimeError):
@@ -76,6 +76,11 @@ def train(
     run = Run(Path(run_dir) if run_dir else _cached_run(lesions, parameters, cache_dir))
     run.claim(parameters)
     if run.finished:
+        if run.environment["data"]["table"] != table_fingerprint(lesions):
+            raise RunError(
+                f"{run.path}: was trained on other lesions than these. Give another --run, or "
+                "delete the folder to train anew."
+            )
         return run
     p = parameters
     parts = split_lesions(lesions["label"], p.n_folds, p.val_fold, p.test_fold, p.split_seed)
@@ -83,6 +88,7 @@ def train(
     run.write_text("encoder.json", encoder.to_json())
     views = p.feature_views if p.augment and p.regime == "frozen" else 1
     inputs = prepare_inputs(lesions, encoder, p, cache_dir, views=views, progress=progress)
+    inputs.keys["table"] = table_fingerprint(lesions)
     trainer = Trainer(run, inputs, parts.to_numpy(), p)
     trainer.fit(progress)
     predicted = trainer.predict(np.arange(len(lesions)))
@@ -252,7 +258,7 @@ class Trainer:
         state, tensors = split_tensors(self.optimizer.state_dict(), "optimizer")
         tensors |= {f"network.{k}": v for k, v in self.bare_network.state_dict().items()}
         saved = {
-            "parameters": self.parameters.model_dump(),
+            "made_by": self._made_by(),
             "optimizer": state,
             "scheduler": self.scheduler.state_dict(),
             "progress": vars(self.progress),
@@ -260,9 +266,12 @@ class Trainer:
         }
         self.run.save_checkpoint(tensors, saved)
 
+    def _made_by(self) -> dict[str, Any]:
+        return {"parameters": self.parameters.model_dump(), "data": dict(self.inputs.keys)}
+
     def _resume(self) -> None:
         loaded = self.run.load_checkpoint()
-        if loaded is None or loaded[1]["parameters"] != self.parameters.model_dump():
+        if loaded is None or loaded[1]["made_by"] != self._made_by():
             return
         tensors, saved = loaded
         prefix = "network."
@@ -358,9 +367,8 @@ def _write_results(
     table.insert(0, "split", parts)
     table.insert(1, "label", lesions["label"])
     run.write_table("predictions.csv", table)
-    fingerprint = {f"{name}_images": key for name, key in trainer.inputs.keys.items()}
-    fingerprint["table"] = table_fingerprint(lesions)
     device = str(trainer.accelerator.device)
-    run.write_json("environment.json", environment(device, fingerprint, trainer.progress.seconds))
+    described = environment(device, trainer.inputs.keys, trainer.progress.seconds)
+    run.write_json("environment.json", described)
     run.write_json("metrics.json", metrics)
     run.drop_checkpoint()

@@ -87,6 +87,8 @@ def test_a_finished_run_is_not_repeated(run, lesions, tiny_parameters, monkeypat
     assert train(lesions, run.path, tiny_parameters(test_fold=0), progress=False).finished
     with pytest.raises(RunError, match="other parameters"):
         train(lesions, run.path, tiny_parameters(test_fold=0, epochs=9), progress=False)
+    with pytest.raises(RunError, match="other lesions"):
+        train(lesions.iloc[:-1], run.path, tiny_parameters(test_fold=0), progress=False)
 
 
 @pytest.mark.parametrize("regime", ["frozen", "finetune"])
@@ -115,6 +117,25 @@ def test_kill_9_and_resume_end_like_an_unbroken_run(
     assert len(resumed.history) == changes["epochs"]
     assert resumed.metrics["best_epoch"] == whole.metrics["best_epoch"]
     assert resumed.metrics["val"] == pytest.approx(whole.metrics["val"], abs=1e-4)
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_with(
+    lesions, cache_dir, tiny_parameters, tmp_path, monkeypatch
+):
+    checkpoint = Run.save_checkpoint
+
+    def dies(self, tensors, state):
+        checkpoint(self, tensors, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_checkpoint", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
+    monkeypatch.undo()
+    fewer = lesions.iloc[:-10]
+    expected = train(fewer, tmp_path / "s", tiny_parameters(), cache_dir, progress=False)
+    got = train(fewer, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
+    pd.testing.assert_frame_equal(got.history, expected.history)
 
 
 def test_finetune_trains_the_backbones(lesions, cache_dir, tiny_parameters, tmp_path):

@@ -26,12 +26,14 @@ class Inputs:
         Encoded metadata, float32 (N, D).
     target
         Class index, int64 (N,); -1 where there is no label.
+    keys
+        Digests of what the arrays were made from.
     """
 
     streams: Mapping[str, np.ndarray]
     metadata: np.ndarray
     target: np.ndarray
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the lesions."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 _DECODER = "pillow-bicubic-1"  # part of the key: change it when decoding changes
 

@@ -85,8 +85,9 @@ def distribution_by_class(df: pd.DataFrame, column: str, name: str | None = None
     names = ordered(known["label"], CLASSES)
     figure, ax = subplots(figsize=(WIDTH, 1.4 + 0.36 * len(names)))
     sns.stripplot(
-        known, x=column, y="label", order=names, ax=ax, size=2, color=NEUTRAL, alpha=0.25, zorder=0
-    )
+        known, x=column, y="label", order=names, ax=ax, size=2.5, color=NEUTRAL, alpha=0.3,
+        jitter=0.28, zorder=0,
+    )  # fmt: skip
     sns.boxplot(
         known, x=column, y="label", order=names, ax=ax, width=0.6, showfliers=False,
         boxprops={"facecolor": (*FIRST, 0.35), "edgecolor": FIRST},

@@ -1,0 +1,142 @@
+"""Open the built book in a browser, as a reader would. Needs `make book` and a Chromium."""
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.book.ensure_browser import find_browser
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+
+
+def entries():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+
+
+NOTEBOOKS = [entry for entry in entries() if entry.startswith("notebooks/")]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    assert (HTML / "index.html").exists(), "run `make book` first"
+    handler = functools.partial(Quiet, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open a page; collects what failed to load and script errors as it goes."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.failures = []
+    page.on("pageerror", lambda error: page.failures.append(f"script: {error}"))
+
+    def watch(response):
+        if response.status >= 400:
+            page.failures.append(f"{response.status} {response.url}")
+
+    def keep_local(route):
+        # Nothing outside is reached: the book must be readable without a network.
+        local = route.request.url.startswith((site, "data:", "blob:"))
+        route.continue_() if local else route.abort()
+
+    page.on("response", watch)
+    page.route("**/*", keep_local)
+
+    def go(entry):
+        page.goto(f"{site}/{entry}.html", wait_until="load")
+        return page
+
+    yield go
+    context.close()
+
+
+def test_index_leads_to_the_introduction(visit):
+    page = visit("index")
+    page.wait_for_url("**/book/intro.html")
+    assert "JI-ADF" in page.locator("h1").first.inner_text()
+
+
+@pytest.mark.parametrize("entry", entries())
+def test_page_opens_whole(visit, entry):
+    page = visit(entry)
+    assert page.locator("article h1").count() >= 1
+    assert not page.failures
+    broken = page.evaluate(
+        "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+    )
+    assert not broken
+    anchors = page.evaluate(
+        "[...document.querySelectorAll('article a.reference.internal')].map(a => a.href)"
+    )
+    here = page.url.split("#")[0]
+    for target in {a.split("#")[1] for a in anchors if a.startswith(here + "#")}:
+        assert page.locator(f"[id='{target}']").count() == 1, target
+    text = page.locator("article").inner_text()
+    for fault in ("Traceback", "{glue", "{numref}", "{cite}", "undefined label", "Warning:"):
+        assert fault not in text, fault
+
+
+@pytest.mark.parametrize("entry", NOTEBOOKS)
+def test_notebook_says_what_it_was_made_from(visit, entry):
+    page = visit(entry)
+    article = page.locator("article")
+    assert "embedded synthetic MILK10k" in article.inner_text()
+    assert page.locator(".cell_output").count() >= 3
+    figures = page.locator("article figure img")
+    assert figures.count() >= 1
+    for number in range(figures.count()):
+        assert len(figures.nth(number).get_attribute("alt") or "") > 20
+    assert article.locator("figcaption").count() >= figures.count()
+
+
+@pytest.mark.parametrize("entry", ["notebooks/02_mmfa", "book/paper_and_book"])
+def test_equations_are_typeset(visit, entry):
+    page = visit(entry)
+    page.wait_for_selector("mjx-container", timeout=30_000)
+    assert page.locator("mjx-merror").count() == 0
+
+
+def test_nothing_is_wider_than_a_phone(visit):
+    page = visit("notebooks/04_training")
+    page.set_viewport_size({"width": 390, "height": 800})
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 400
+
+
+def test_search_finds_a_notebook(visit):
+    page = visit("search")
+    page.goto(page.url + "?q=simplex", wait_until="load")
+    page.wait_for_selector("#search-results li a", timeout=30_000)
+    assert page.locator("#search-results li a[href*='03_adf']").count() >= 1
+
+
+def test_every_page_says_that_this_is_not_a_medical_device(visit):
+    for entry in entries():
+        assert "not a medical device" in visit(entry).locator("body").inner_text().lower(), entry
