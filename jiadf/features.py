@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from jiadf.data.images import CachedImages, default_cache_dir
 from jiadf.data.transforms import augment_with_seed, augmentation
@@ -158,7 +158,8 @@ class Standardise(nn.Module):
     def fit(self, features: torch.Tensor) -> "Standardise":
         """Learn both statistics from training features of shape (N, F)."""
         self.mean.copy_(features.mean(0))
-        self.std.copy_(features.std(0).clamp_min(1e-6))
+        std = features.std(0)
+        self.std.copy_(std.clamp_min(max(0.1 * float(std.median()), 1e-6)))
         return self
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

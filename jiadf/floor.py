@@ -8,13 +8,13 @@ learned nothing from fusing.
 import warnings
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from jiadf.data.dataset import Inputs
 from jiadf.data.schema import CLASSES
+from jiadf.features import Standardise
 from jiadf.inputs import STREAMS
 from jiadf.metrics import summary
 
@@ -42,17 +42,18 @@ def linear_predictions(
     strength : float
         The inverse regularisation with the best validation macro-F1.
     """
-    blocks = [inputs.streams[name][:, 0] for key, name in STREAMS.items() if key in modalities]
+    train, val = parts == "train", parts == "val"
+    blocks = [
+        _standardised(inputs.streams[name][:, 0], train)
+        for key, name in STREAMS.items()
+        if key in modalities
+    ]
     if "M" in modalities:
         blocks.append(inputs.metadata)
     x = np.concatenate(blocks, axis=1)
-    train, val = parts == "train", parts == "val"
     best: tuple[float, np.ndarray, float] | None = None
     for strength in STRENGTHS:
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=strength, class_weight="balanced", max_iter=300),
-        )
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
         with warnings.catch_warnings():
             # 300 steps are enough for the metrics; the last digits of the weights do not matter.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -63,3 +64,8 @@ def linear_predictions(
         if best is None or score > best[0]:
             best = score, probabilities, strength
     return best[1], best[2]
+
+
+def _standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    scale = Standardise(features.shape[1]).fit(torch.from_numpy(features[train]))
+    return scale(torch.from_numpy(features)).numpy()

@@ -83,3 +83,10 @@ def test_standardise_uses_the_training_statistics_and_survives_constants():
     torch.testing.assert_close(scaled[:, 1:].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled[:, 1:].std(0), torch.ones(3))
     assert torch.equal(scaled[:, 0], torch.zeros(50))
+
+
+def test_a_feature_that_is_silent_in_training_does_not_explode():
+    data = torch.rand(50, 9)
+    data[:, 0] = 0.0
+    unseen = torch.ones(1, 9)
+    assert Standardise(9).fit(data)(unseen).abs().max() < 60
