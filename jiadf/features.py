@@ -146,7 +146,9 @@ class Standardise(nn.Module):
     """Scale features to zero mean and unit variance over the training lesions.
 
     Takes the place of a backbone in the `frozen` regime, so that the network sees inputs of one
-    scale whatever the backbone; the two statistics are buffers and travel with the weights.
+    scale whatever the backbone; the two statistics are buffers and travel with the weights. No
+    standard deviation counts as less than a tenth of their median: a feature that hardly ever
+    fires over the training lesions would otherwise be blown up where it does.
     """
 
     def __init__(self, num_features: int) -> None:
