@@ -1,6 +1,6 @@
 # Two commands: `make book` and `make test`. Both make .venv from the lock file when it is not current.
 
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -1,6 +1,7 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and tell versions of the code apart."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,3 +17,22 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(staged, path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def code_fingerprint(*places: str) -> str:
+    """Digest the package's Python files under some of its folders or files.
+
+    What is kept in a cache under this name is made anew when the code that makes it changes.
+
+    Parameters
+    ----------
+    places
+        Paths relative to the package, such as ``"models"`` or ``"train.py"``.
+    """
+    package = Path(__file__).resolve().parent
+    whole = hashlib.blake2b(digest_size=8)
+    for place in places:
+        files = sorted((package / place).rglob("*.py")) or [package / place]
+        for file in files:
+            whole.update(file.read_bytes())
+    return whole.hexdigest()

@@ -29,6 +29,7 @@ from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.data.transforms import augmentation
+from jiadf.files import code_fingerprint
 from jiadf.inputs import prepare_inputs, resolve_device, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
@@ -54,7 +55,8 @@ def train(
     lesions
         A labelled table from :func:`jiadf.data.read.read_lesions`.
     run_dir
-        The run folder; made if need be. None: a folder in the cache, named by parameters and data.
+        The run folder; made if need be. None: one in the cache, of these
+        parameters and data and this version of the code.
     parameters
         Every knob.
     cache_dir
@@ -102,7 +104,8 @@ def train(
 def _cached_run(
     lesions: pd.DataFrame, parameters: Parameters, cache_dir: str | Path | None
 ) -> Path:
-    parts = [table_fingerprint(lesions), to_yaml(parameters)]
+    code = code_fingerprint("train.py", "build.py", "features.py", "inputs.py", "models", "data")
+    parts = [table_fingerprint(lesions), to_yaml(parameters), code]
     digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
     return Path(cache_dir or default_cache_dir()) / "runs" / digest
 

@@ -7,8 +7,10 @@ from filelock import FileLock
 from jiadf.data.images import default_cache_dir
 from jiadf.data.layout import Layout
 from jiadf.data.synth import MARKER, synthesise
+from jiadf.files import code_fingerprint
 
 IMAGE_SIZE = (320, 240)
+_DRAWN_BY = ("appearance", "draw", "layers", "primitives", "synth")
 
 
 def open_data(data_dir: str | Path | None = None, lesions: int = 300, seed: int = 0) -> Path:
@@ -28,7 +30,8 @@ def open_data(data_dir: str | Path | None = None, lesions: int = 300, seed: int 
     """
     if data_dir is not None:
         return Layout.detect(data_dir).root
-    folder = default_cache_dir() / "synthetic" / f"{lesions}-lesions-seed-{seed}"
+    code = code_fingerprint(*(f"data/{name}.py" for name in _DRAWN_BY))
+    folder = default_cache_dir() / "synthetic" / f"{lesions}-lesions-seed-{seed}-{code}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / MARKER).exists():

@@ -67,7 +67,7 @@ def test_cells_are_short_and_prose_stands_before_code(path):
 def test_skeleton(path):
     prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
     assert prose.startswith("# ") or "\n# " in prose.split("\n\n")[0]
-    for part in ("What you will learn", "**Needs**", "Take-aways", "Next"):
+    for part in ("What you will learn", "Needs", "Take-aways", "Next"):
         assert part.lower() in prose.lower(), part
 
 
