@@ -8,6 +8,8 @@ CORES ?= 2
 SMOKE := _build/smoke
 
 export JIADF_CACHE ?= $(CURDIR)/_build/cache
+# Everything here is small: one thread a process is faster than two that wait for each other.
+export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: book test unit notebooks-test browser-test lint lock clean
