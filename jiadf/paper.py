@@ -38,6 +38,36 @@ PAPER_TO_METRIC = {
     "PPV": "PPV",
     "NPV": "NPV",
 }
+# The paper's names of systems, and ours: values of the parameters modalities and fusion_paths, and
+# keys of jiadf.models.network.VARIANTS.
+PAPER_TO_SYSTEM = {
+    "C": "C",
+    "D": "D",
+    "M": "M",
+    "C+D": "CD",
+    "C+M": "CM",
+    "D+M": "DM",
+    "C+D+M": "CDM",
+    "Skip-only": "skip",
+    "Attention-only": "attention",
+    "Attention + Skip": "both",
+    "Late concat": "late-concat",
+    "JF-concat": "jf-concat",
+    "JF-MMFA": "jf-mmfa",
+    "JI-MMFA": "ji-mmfa",
+    "JI-ADF (no aux)": "ji-adf-noaux",
+    "JI-ADF": "ji-adf",
+}
+
+
+def _existing(directory: str | Path | None, name: str) -> Path:
+    path = Path(directory or PAPER_DIR) / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: run from a clone of the repository, installed with "
+            "`pip install -e .`, or give the folder as `directory`"
+        )
+    return path
 
 
 def paper_table(n: int, names: str = "paper", directory: str | Path | None = None) -> pd.DataFrame:
@@ -73,15 +103,55 @@ def paper_table(n: int, names: str = "paper", directory: str | Path | None = Non
         )
     if names not in ("paper", "ours"):
         raise ValueError(f"names is {names!r}; it must be 'paper' or 'ours'")
-    path = Path(directory or PAPER_DIR) / f"table{n}.csv"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: run from a clone of the repository, installed with "
-            "`pip install -e .`, or give the folder as `directory`"
-        )
-    table = pd.read_csv(path, index_col=0)
+    table = pd.read_csv(_existing(directory, f"table{n}.csv"), index_col=0)
     if names == "paper":
         return table
     if n == 5:
         return table.rename(index=PAPER_TO_METRIC, columns={"Mean": "mean"}).rename_axis("metric")
     return table.rename(columns=PAPER_TO_SUMMARY)
+
+
+def claims(source: str | None = None, directory: str | Path | None = None) -> pd.DataFrame:
+    """Load what the ablations of the paper say beats what.
+
+    Parameters
+    ----------
+    source : {"Table 2", "Table 3", "Figure 3"}, optional
+        Only the claims about this table or figure.
+    directory : path, optional
+        Folder of the CSV files; the repository's ``book/results/paper`` if not given.
+
+    Returns
+    -------
+    DataFrame
+        A row a claim and metric: `id`, `source`, `section`, `claim` (in our words), `better`,
+        `worse` (values of :data:`PAPER_TO_SYSTEM`), `metric` (of :func:`jiadf.metrics.summary`),
+        and what the paper printed for the two, `printed_better` and `printed_worse`: NaN for
+        Figure 3, which has no numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is no claim about `source`.
+    FileNotFoundError
+        If the CSV files are not there.
+    """
+    table = pd.read_csv(_existing(directory, "claims.csv"), dtype=str)
+    if source is not None and source not in set(table["source"]):
+        there = ", ".join(table["source"].unique())
+        raise ValueError(f"there are no claims about {source!r}; there are about {there}")
+    if source is not None:
+        table = table[table["source"] == source]
+    table = table.assign(metric=table.pop("metrics").str.split()).explode("metric")
+    printed = {
+        f"Table {n}": paper_table(n, "ours", directory).rename(index=PAPER_TO_SYSTEM)
+        for n in (2, 3)
+    }
+    for side in ("better", "worse"):
+        table[f"printed_{side}"] = [
+            printed[row.source].loc[getattr(row, side), row.metric]
+            if row.source in printed
+            else float("nan")
+            for row in table.itertuples()
+        ]
+    return table.reset_index(drop=True)

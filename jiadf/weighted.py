@@ -83,32 +83,47 @@ def mean_defined(values: np.ndarray) -> np.ndarray:
 
 
 def _curve_metrics(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray):
-    """Return AUC, AUC above the sensitivity floor and average precision, each (R,)."""
+    """Return AUC, AUC above the sensitivity floor and average precision, each (R,).
+
+    The curves rise only at scores that a positive has, so only there are they computed: few columns
+    for a rare class. Between two of them the ROC curve is flat.
+    """
     order = np.argsort(-scores, kind="stable")
-    group_ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    sorted_weights = weights[:, order]  # (R, N)
     is_positive = positive[order]
-    tp = np.cumsum(sorted_weights * is_positive, axis=1)[:, group_ends]  # (R, thresholds)
-    fp = np.cumsum(sorted_weights * ~is_positive, axis=1)[:, group_ends]
+    if not is_positive.any():
+        undefined = np.full(len(weights), np.nan)
+        return undefined, undefined, np.zeros(len(weights))
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of ties
+    starts = np.append(0, ends[:-1] + 1)
+    rises = np.add.reduceat(is_positive.astype(int), starts) > 0
+    starts, ends = starts[rises], ends[rises]  # (G,)
+    called = np.cumsum(weights[:, order], axis=1)  # (R, N)
+    tp = np.cumsum(weights[:, order[is_positive]], axis=1)
+    tp = tp[:, np.cumsum(is_positive)[ends] - 1]  # (R, G), after each rise
+    tp_before = np.pad(tp[:, :-1], ((0, 0), (1, 0)))
+    fp = called[:, ends] - tp
+    fp_before = np.where(starts > 0, called[:, starts - 1], 0.0) - tp_before
+    positives, negatives = tp[:, -1:], called[:, -1:] - tp[:, -1:]
 
-    recall = ratio(tp, tp[:, -1:], 0.0)
-    average_precision = (np.diff(recall, axis=1, prepend=0) * ratio(tp, tp + fp, 0.0)).sum(1)
+    gained = ratio(tp - tp_before, positives, 0.0)
+    average_precision = (gained * ratio(tp, tp + fp, 0.0)).sum(1)
 
-    tpr = np.pad(ratio(tp, tp[:, -1:], np.nan), ((0, 0), (1, 0)))  # the curve starts at (0, 0)
-    fpr = np.pad(ratio(fp, fp[:, -1:], np.nan), ((0, 0), (1, 0)))
-    areas = np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2
-    auc = areas.sum(1)
+    tpr, tpr_before = ratio(tp, positives, np.nan), ratio(tp_before, positives, np.nan)
+    fpr, fpr_before = ratio(fp, negatives, np.nan), ratio(fp_before, negatives, np.nan)
+    rising = (fpr - fpr_before) * (tpr + tpr_before) / 2
+    flat = (np.pad(fpr_before[:, 1:], ((0, 0), (0, 1)), constant_values=1.0) - fpr) * tpr
+    auc = rising.sum(1) + flat.sum(1)
 
-    # The first curve point at or above the floor; the segment before it is cut at the floor.
-    first = np.maximum((tpr < SENSITIVITY_FLOOR).sum(1), 1)
-    rows = np.arange(len(weights))
-    rise = tpr[rows, first] - tpr[rows, first - 1]
-    run = fpr[rows, first] - fpr[rows, first - 1]
-    kept = ratio(tpr[rows, first] - SENSITIVITY_FLOOR, rise, 0.0)
-    cut_area = run * kept * (tpr[rows, first] + SENSITIVITY_FLOOR) / 2
-    above = np.arange(areas.shape[1])[None, :] >= first[:, None]
-    auc_above = np.where(np.isnan(auc), np.nan, np.where(above, areas, 0).sum(1) + cut_area)
-    return auc, auc_above, average_precision
+    # The first rise that ends at or above the floor is cut at the floor.
+    first = np.argmax(tpr >= SENSITIVITY_FLOOR, axis=1)[:, None]
+    top, bottom, run = (
+        np.take_along_axis(part, first, 1)[:, 0] for part in (tpr, tpr_before, fpr - fpr_before)
+    )
+    kept = ratio(top - SENSITIVITY_FLOOR, top - bottom, 0.0)
+    cut_area = run * kept * (top + SENSITIVITY_FLOOR) / 2
+    rank = np.arange(tpr.shape[1])
+    above = np.where(rank >= first, flat, 0).sum(1) + np.where(rank > first, rising, 0).sum(1)
+    return auc, np.where(np.isnan(auc), np.nan, above + cut_area), average_precision
 
 
 def per_class(

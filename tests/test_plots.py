@@ -16,6 +16,7 @@ from matplotlib.patches import PathPatch
 
 from jiadf import metrics, plots
 from jiadf.data.schema import CLASSES, IMAGE_TYPES, MONET, PAPER_TABLE4, SITES
+from jiadf.paper import PAPER_TO_SYSTEM, paper_table
 
 # seaborn 0.13 calls matplotlib's boxplot in a way that matplotlib 3.11 gives up.
 pytestmark = pytest.mark.filterwarnings("ignore:vert:DeprecationWarning")
@@ -330,3 +331,87 @@ def test_weights_off_the_simplex_are_refused(draw):
     if draw is plots.gate_simplex:
         with pytest.raises(ValueError, match="3 corners"):
             draw(np.full((2, 2), 0.5), ["a", "b"], branches=("image", "joint"))
+
+
+METRICS = ["macro_auc", "macro_ap", "mean_accuracy", "mean_sensitivity", "mean_dice", "nll"]
+
+
+def compared(pairs, names):
+    """A table as compare_pairs gives it: every second difference stands."""
+    rows = [
+        (*pair, name, 0.1 * i - 0.2, 0.1 * i - 0.3, 0.1 * i, [0.01, 0.6][(i + j) % 2])
+        for i, pair in enumerate(pairs)
+        for j, name in enumerate(names)
+    ]
+    columns = ["system", "reference", "metric", "difference", "low", "high", "p_holm"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_paired_differences_fills_the_markers_of_those_that_stand():
+    systems = ["C", "D", "M", "CD", "CM", "DM"]
+    figure = plots.paired_differences(compared([(name, "CDM") for name in systems], METRICS))
+    assert_sound(figure)
+    assert [ax.get_title() for ax in figure.axes][:2] == ["Macro AUC", "Macro average precision"]
+    assert names_on_y(figure.axes[0]) == systems
+    assert figure.get_supxlabel() == "difference from CDM"
+    for j, ax in enumerate(figure.axes):
+        zero, filled, hollow = ax.lines
+        assert list(zero.get_xdata()) == [0, 0]
+        assert to_hex(hollow.get_markerfacecolor()) == "#ffffff"
+        assert to_hex(filled.get_markerfacecolor()) != "#ffffff"
+        assert list(filled.get_ydata()) == [i for i in range(6) if (i + j) % 2 == 0]
+        np.testing.assert_allclose(filled.get_xdata(), 0.1 * filled.get_ydata() - 0.2)
+        assert list(hollow.get_ydata()) == [i for i in range(6) if (i + j) % 2]
+        segments = np.concatenate([np.array(c.get_segments()) for c in ax.collections])
+        np.testing.assert_allclose(
+            np.sort(segments[:, 0, 0]), np.sort(0.1 * np.arange(6) - 0.3), atol=1e-12
+        )
+        low, high = ax.get_xlim()
+        assert low < 0 < high
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_paired_differences_names_both_systems_where_references_differ(count):
+    pairs = [("jf-mmfa", "late-concat"), ("ji-mmfa", "jf-mmfa"), ("ji-adf-noaux", "ji-mmfa")]
+    table = compared(pairs, METRICS)
+    figure = plots.paired_differences(table, METRICS[:count])
+    assert_sound(figure)
+    assert sum(ax.get_visible() for ax in figure.axes) == count
+    assert names_on_y(figure.axes[0])[0] == "jf-mmfa − late-concat"
+    assert_sound(plots.paired_differences(table.head(1)))
+    with pytest.raises(ValueError, match="ece"):
+        plots.paired_differences(table, ["ece"])
+
+
+def test_table_beside_puts_the_papers_value_beside_ours():
+    names = METRICS[:5]
+    printed = paper_table(2, names="ours").rename(index=PAPER_TO_SYSTEM)
+    rows = [
+        (system, name, label, value, value - 0.04, value + 0.05)
+        for i, system in enumerate(["CDM", "C", "linear"])
+        for name in names
+        for label, value in (("mean", 0.5 + 0.1 * i), ("BCC", 0.0))
+    ]
+    ours = pd.DataFrame(rows, columns=["system", "metric", "label", "value", "low", "high"])
+    figure = plots.table_beside(printed, ours, names)
+    assert_sound(figure)
+    systems = [*printed.index, "linear"]  # ours alone come last
+    for ax, name in zip(figure.axes, names, strict=False):
+        dots, diamonds = ax.lines
+        np.testing.assert_array_equal(diamonds.get_xdata(), [*printed[name], np.nan])
+        drawn = dict(zip(systems, dots.get_xdata(), strict=True))
+        assert (drawn["CDM"], drawn["C"], drawn["linear"]) == pytest.approx((0.5, 0.6, 0.7))
+        assert np.isnan(drawn["D"])
+        last = ax.collections[0].get_segments()[-1]
+        np.testing.assert_allclose(last[:, 0], [0.66, 0.75])
+    assert names_on_y(figure.axes[0]) == systems
+    assert names_on_y(figure.axes[1]) == [""] * len(systems)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["ours, 95 % interval", "paper"]
+
+    alone = plots.table_beside(None, ours, names[:4])
+    assert_sound(alone)
+    assert names_on_y(alone.axes[0]) == ["CDM", "C", "linear"]
+    assert [len(ax.lines) for ax in alone.axes] == [1] * 4
+    with pytest.raises(ValueError, match="one part"):
+        plots.table_beside(None, pd.concat([ours, ours]), names)

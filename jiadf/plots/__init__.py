@@ -8,10 +8,11 @@ a notebook shows by ending a cell with the call.
     >>> plots.use_style()
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
-``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results and ``fusion``
-of attention and gate weights.
+``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
+of systems beside one another and ``fusion`` of attention and gate weights.
 """
 
+from jiadf.plots.comparison import paired_differences, table_beside
 from jiadf.plots.data import (
     category_by_class,
     class_counts,
@@ -45,7 +46,9 @@ __all__ = [
     "missingness",
     "monet_by_class",
     "monet_by_image_type",
+    "paired_differences",
     "per_class_intervals",
     "reliability",
+    "table_beside",
     "use_style",
 ]

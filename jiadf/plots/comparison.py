@@ -1,0 +1,153 @@
+"""Pictures of comparisons: the paper's scores beside ours, and the differences that stand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, subplots
+from jiadf.verdicts import METRIC_NAMES
+
+_COLUMNS = 3  # panels side by side, at most
+_LINE = {"lw": 2.2, "alpha": 0.75}
+
+
+def _panels(count: int, rows: int) -> tuple[Figure, list[Axes]]:
+    """Make `count` panels of `rows` entries, up to three side by side; four make a square."""
+    columns = 2 if count == 4 else min(count, _COLUMNS)
+    down = math.ceil(count / columns)
+    figure, axes = subplots(
+        down, columns, squeeze=False, figsize=(WIDTH, 0.6 + down * (0.75 + 0.34 * max(rows, 2)))
+    )
+    figure.get_layout_engine().set(wspace=0.02, hspace=0.03)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def _finish(ax: Axes, names: Sequence[str], metric: str) -> None:
+    """Name the rows where the panel is the first of its line, and set what all panels share."""
+    title = METRIC_NAMES.get(metric, metric.replace("_", " "))
+    words = title.split()
+    if len(title) > 24:  # too long for a third of the column
+        half = (len(words) + 1) // 2
+        title = f"{' '.join(words[:half])}\n{' '.join(words[half:])}"
+    ax.set_title(title[0].upper() + title[1:], fontsize=11)
+    is_first = ax.get_subplotspec().is_first_col()
+    ax.set_yticks(range(len(names)), names if is_first else [""] * len(names))
+    ax.set_ylim(len(names) - 0.45, -0.55)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    ax.grid(axis="both")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
+
+
+def paired_differences(
+    table: pd.DataFrame, metrics: Sequence[str] | None = None, alpha: float = 0.05
+) -> Figure:
+    """Draw differences with their intervals, a panel a metric, a row a pair of systems.
+
+    Filled markers are differences that stand, hollow ones those that could be chance.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The answer of :func:`jiadf.stats.compare_all` or :func:`jiadf.stats.compare_pairs`.
+    metrics : sequence of str, optional
+        Those to draw; all that `table` holds if not given.
+    alpha : float
+        A difference stands where its Holm-adjusted p-value is below this.
+    """
+    metrics = list(dict.fromkeys(table["metric"])) if metrics is None else list(metrics)
+    missing = sorted(set(metrics) - set(table["metric"]))
+    if missing or not metrics:
+        raise ValueError(f"no comparison in {', '.join(missing)}" if missing else "no metrics")
+    pairs = list(dict.fromkeys(zip(table["system"], table["reference"], strict=True)))
+    references = {reference for _, reference in pairs}
+    names = [f"{system} − {reference}" for system, reference in pairs]
+    if len(references) == 1:
+        names = [system for system, _ in pairs]
+    figure, axes = _panels(len(metrics), len(pairs))
+    for ax, metric in zip(axes, metrics, strict=True):
+        rows = table[table["metric"] == metric].set_index(["system", "reference"]).reindex(pairs)
+        stands = (rows["p_holm"] < alpha).to_numpy()
+        y = np.arange(len(pairs))
+        ax.axvline(0, color="black", lw=1.2, zorder=1)
+        for chosen, colour, face in ((stands, FIRST, FIRST), (~stands, NEUTRAL, "white")):
+            ax.hlines(y[chosen], rows["low"][chosen], rows["high"][chosen], color=colour, **_LINE)
+            ax.plot(rows["difference"][chosen], y[chosen], "o", color=colour, mfc=face, ms=7.5)
+        _finish(ax, names, metric)
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, -0.05 * (high - low)), max(high, 0.05 * (high - low)))
+    handles = [
+        Line2D([], [], color=FIRST, marker="o", ms=7.5, label=f"stands (adjusted p < {alpha:g})"),
+        Line2D(
+            [], [], color=NEUTRAL, marker="o", mfc="white", ms=7.5, label="cannot be told apart"
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    figure.supxlabel(
+        f"difference from {references.pop()}" if len(references) == 1 else "difference", fontsize=11
+    )
+    return figure
+
+
+def table_beside(
+    paper: pd.DataFrame | None,
+    ours: pd.DataFrame,
+    metrics: Sequence[str],
+    paper_name: str = "paper",
+    our_name: str = "ours, 95 % interval",
+) -> Figure:
+    """Draw a table of the paper beside ours, a panel a metric, a row a system.
+
+    Parameters
+    ----------
+    paper : DataFrame, optional
+        Systems as index, metrics as columns: ``paper_table(2, names="ours")`` with its rows
+        renamed by :data:`jiadf.paper.PAPER_TO_SYSTEM`.  None where the paper has no numbers.
+    ours : DataFrame
+        `system`, `metric`, `value`, `low`, `high`; where there is a `label`, only its ``mean``
+        rows: the answer of :func:`jiadf.results.summarise_seeds`, of one part of the data.
+    metrics : sequence of str
+        Names that both use; what one of them lacks is not drawn.
+    paper_name, our_name : str
+        What the legend calls them.
+
+    Raises
+    ------
+    ValueError
+        If a system has several rows for a metric, e.g. of several parts.
+    """
+    if "label" in ours:
+        ours = ours[ours["label"] == "mean"]
+    ours = ours[ours["metric"].isin(list(metrics))]
+    if ours.duplicated(["system", "metric"]).any():
+        raise ValueError("a system has several rows for a metric: choose one part of the data")
+    systems = list(dict.fromkeys([*([] if paper is None else paper.index), *ours["system"]]))
+    figure, axes = _panels(len(metrics), len(systems))
+    y = np.arange(len(systems))
+    for ax, metric in zip(axes, metrics, strict=True):
+        rows = ours[ours["metric"] == metric].set_index("system").reindex(systems)
+        shift = 0.0 if paper is None else 0.14
+        ax.hlines(y + shift, rows["low"], rows["high"], color=FIRST, **_LINE)
+        ax.plot(rows["value"], y + shift, "o", color=FIRST, mec="white", ms=7.5)
+        if paper is not None and metric in paper:
+            printed = paper[metric].reindex(systems)
+            ax.plot(printed, y - shift, "D", color=SECOND, mec="white", ms=7)
+        _finish(ax, systems, metric)
+    handles = [Line2D([], [], color=FIRST, marker="o", mec="white", ms=7.5, label=our_name)]
+    if paper is not None:
+        handles.append(
+            Line2D([], [], color=SECOND, marker="D", mec="white", ms=7, ls="", label=paper_name)
+        )
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    return figure
