@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from jiadf.data.schema import CLASSES
 from jiadf.features import frozen_features
 from jiadf.models.encoders import ImageEncoder
 
+Shared = dict[tuple, Any]  # what runs of one process over the same lesions need not read again
 STREAMS = {"C": "clinical", "D": "dermoscopic"}
 
 
@@ -45,6 +47,7 @@ def prepare_inputs(
     *,
     views: int = 1,
     progress: bool = True,
+    shared: Shared | None = None,
 ) -> Inputs:
     """Decode images, compute features where the regime is `frozen`, encode metadata.
 
@@ -60,26 +63,48 @@ def prepare_inputs(
         Where image and feature caches lie.
     views
         Cached views an image (`frozen`); prediction needs one.
+    progress
+        Show progress bars.
+    shared
+        A dict that keeps what was read, for runs of one process over the same lesions.
     """
     streams, keys = {}, {}
-    backbone = None
-    for name in image_streams(parameters):
-        images = cache_images(
-            lesions[f"{name}_path"], parameters.image_size, cache_dir, progress=progress
-        )
-        streams[name], keys[f"{name}_images"] = images.pixels, images.key
-        if parameters.regime == "frozen":
-            backbone = backbone or ImageEncoder(parameters.backbone, parameters.backbone_weights)
-            streams[name] = frozen_features(
-                images,
-                backbone,
-                views,
-                cache_dir=cache_dir,
-                device=resolve_device(parameters.device),
-                progress=progress,
-                label=f"{name} features",
-            )
+    shared = {} if shared is None else shared
+    p = parameters
+    for name in image_streams(p):
+        kind = (name, p.regime, p.backbone, p.backbone_weights, p.image_size, views)
+        if kind not in shared:
+            shared[kind] = _stream(name, lesions, p, cache_dir, views, progress, shared)
+        streams[name], keys[f"{name}_images"] = shared[kind]
     return Inputs(streams, encoder.transform(lesions), targets(lesions), keys)
+
+
+def _stream(
+    name: str,
+    lesions: pd.DataFrame,
+    parameters: Parameters,
+    cache_dir: str | Path | None,
+    views: int,
+    progress: bool,
+    shared: Shared,
+) -> tuple[np.ndarray, str]:
+    p = parameters
+    images = cache_images(lesions[f"{name}_path"], p.image_size, cache_dir, progress=progress)
+    if p.regime == "finetune":
+        return images.pixels, images.key
+    backbone = ("backbone", p.backbone, p.backbone_weights)
+    if backbone not in shared:
+        shared[backbone] = ImageEncoder(p.backbone, p.backbone_weights)
+    features = frozen_features(
+        images,
+        shared[backbone],
+        views,
+        cache_dir=cache_dir,
+        device=resolve_device(p.device),
+        progress=progress,
+        label=f"{name} features",
+    )
+    return features, images.key
 
 
 def table_fingerprint(lesions: pd.DataFrame) -> str:

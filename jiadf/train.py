@@ -30,7 +30,7 @@ from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.data.transforms import augmentation
 from jiadf.files import code_fingerprint
-from jiadf.inputs import prepare_inputs, resolve_device, table_fingerprint
+from jiadf.inputs import Shared, prepare_inputs, resolve_device, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.runs import Run, RunError, environment
@@ -47,6 +47,7 @@ def train(
     cache_dir: str | Path | None = None,
     *,
     progress: bool = True,
+    shared: Shared | None = None,
 ) -> Run:
     """Train on ``lesions`` and fill the run folder, or go on with it, or find it finished.
 
@@ -63,6 +64,8 @@ def train(
         Where image and feature caches lie.
     progress
         Show progress bars.
+    shared
+        A dict that keeps what was read, for runs of one process over the same lesions.
 
     Raises
     ------
@@ -89,7 +92,9 @@ def train(
     encoder = MetadataEncoder.fit(lesions[parts == "train"], p.use_monet)
     run.write_text("encoder.json", encoder.to_json())
     views = p.feature_views if p.augment and p.regime == "frozen" else 1
-    inputs = prepare_inputs(lesions, encoder, p, cache_dir, views=views, progress=progress)
+    inputs = prepare_inputs(
+        lesions, encoder, p, cache_dir, views=views, progress=progress, shared=shared
+    )
     inputs.keys["table"] = table_fingerprint(lesions)
     trainer = Trainer(run, inputs, parts.to_numpy(), p)
     trainer.fit(progress)
