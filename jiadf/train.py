@@ -21,6 +21,7 @@ from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from jiadf import weighted
 from jiadf.build import build_network, fit_standardisation, load_weights
 from jiadf.config import Parameters, to_yaml
 from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
@@ -155,7 +156,7 @@ class Trainer:
         criterion = JointIndividualLoss(lambdas, p.class_weighting, labels)
         self.criterion = criterion.to(self.accelerator.device)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay
+            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay, fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
@@ -253,9 +254,12 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         log_posterior, _ = self.predict(self.val_rows)
         truth = self.inputs.target[self.val_rows]
-        scores = summary(truth, np.exp(log_posterior))
-        chosen = ("macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
-        return {"loss": scores["nll"], **{name: scores[name] for name in chosen}}
+        # One weighting, of ones: the figures of metrics.summary in a twentieth of its time.
+        posterior = np.exp(log_posterior).astype(np.float64)
+        scores = weighted.summary(truth, posterior, np.ones((1, len(truth))))
+        chosen = ("nll", "macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
+        values = {name: float(scores[name][0]) for name in chosen}
+        return {"loss": values.pop("nll"), **values}
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return log posteriors (N, K) and branch weights (N, b), or None, of some lesions."""
