@@ -1,5 +1,6 @@
 """Probabilities for lesions: from a finished run, or from a network over prepared batches."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ def predict(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
+    only: Sequence[str] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Return a table indexed by ``lesion_id``: eleven probabilities and the branch weights.
@@ -36,6 +38,9 @@ def predict(
         A table from :func:`jiadf.data.read.read_lesions`, of either part; labels are not read.
     cache_dir
         Where image and feature caches lie.
+    only
+        ``lesion_id`` of the lesions to predict, in the order of the result; all if None. Images
+        are cached for the whole table, so that a part of it costs nothing new.
     progress
         Show progress bars.
 
@@ -51,12 +56,13 @@ def predict(
     network = build_network(parameters, inputs, pretrained=False)
     load_weights(network, weights, str(run.path))
     accelerator = make_accelerator(parameters)
-    data = LesionDataset(inputs, np.arange(len(lesions)))
+    chosen = lesions if only is None else lesions.loc[list(only)]
+    data = LesionDataset(inputs, lesions.index.get_indexer(chosen.index))
     loader = DataLoader(data, parameters.batch_size, collate_fn=whole_batch)
     network, loader = accelerator.prepare(network, loader)
     log_posterior, branch_weights = predict_batches(network, loader, accelerator)
     names = accelerator.unwrap_model(network).config.branch_names
-    return prediction_table(lesions, log_posterior, branch_weights, names)
+    return prediction_table(chosen, log_posterior, branch_weights, names)
 
 
 def make_accelerator(parameters: Parameters) -> Accelerator:
