@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORES ?= 2
-SMOKE := _build/smoke
+# nbmake passes over every folder named _build.
+SMOKE := runs/smoke
 
 export JIADF_CACHE ?= $(CURDIR)/_build/cache
 # Everything here is small: one thread a process is faster than two that wait for each other.
@@ -47,4 +48,4 @@ lock:
 		--no-header --no-annotate -o requirements.lock
 
 clean:
-	rm -rf _build .snakemake
+	rm -rf _build .snakemake runs/smoke
