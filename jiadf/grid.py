@@ -2,7 +2,8 @@
 
 A grid is a YAML file::
 
-    base: ../cpu.yaml          # parameters that all runs share, a file or a mapping
+    base: ../cpu.yaml          # what all runs share: a file, a mapping, or a list of them, where
+                               # later ones win
     protocol: out-of-fold      # or: validation
     seeds: [0, 1]
     systems:                   # a name and what it changes
@@ -21,7 +22,7 @@ go on. Everything that is reported is read from the run folders alone.
 
 import itertools
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,13 @@ class Grid(BaseModel):
                 result[" ".join(filter(None, (name, label)))] = changes | combination
         return result
 
+    def require(self, names: Iterable[str]) -> None:
+        """Raise :class:`jiadf.config.ParameterError` if the grid lacks one of these systems."""
+        there = self.overrides()
+        missing = ", ".join(repr(name) for name in names if name not in there)
+        if missing:
+            raise ParameterError(f"the grid has no system {missing}; it has {', '.join(there)}.")
+
     def folds(self) -> list[dict[str, int | None]]:
         """Return the folds of each run of a system and seed."""
         if self.protocol == "validation":
@@ -106,8 +114,11 @@ def load_grid(file: str | Path) -> Grid:
     """
     file = Path(file)
     values = read_yaml(file)
-    if isinstance(values.get("base"), str):
-        values["base"] = read_yaml(file.parent / values["base"])
+    base = values.get("base", {})
+    parts = base if isinstance(base, list) else [base]
+    parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
+    if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
+        values["base"] = {name: value for part in parts for name, value in part.items()}
     try:
         grid = Grid(**values)
     except ValidationError as error:
@@ -146,11 +157,9 @@ def run_grid(
     jiadf.config.ParameterError
         If ``only`` names no system of the grid.
     """
-    runs = list(grid.runs(Path(folder)))
-    if only is not None and only not in {run.system for run in runs}:
-        names = ", ".join(dict.fromkeys(run.system for run in runs))
-        raise ParameterError(f"the grid has no system {only!r}; it has {names}.")
-    chosen = [run for run in runs if only in (None, run.system)]
+    if only is not None:
+        grid.require([only])
+    chosen = [run for run in grid.runs(Path(folder)) if only in (None, run.system)]
     failed = []
     shared: dict = {}
     for number, run in enumerate(chosen, 1):

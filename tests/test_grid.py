@@ -53,6 +53,7 @@ def made(tmp_path_factory, lesions, cache_dir):
         ({"systems": {"x": {"modalities": "Q"}}}, "system 'x': modalities"),
         ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
         ({"base": "none.yaml"}, "none.yaml: no such file"),
+        ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
     ],
 )
 def test_faults_are_told_before_any_run_is_made(write, changes, told):
@@ -69,6 +70,12 @@ def test_a_grid_that_is_not_there_is_named(tmp_path):
 def test_the_base_may_be_a_file_beside_the_grid(write, tmp_path):
     (tmp_path / "base.yaml").write_text("epochs: 7\n")
     assert {run.parameters.epochs for run in write(base="base.yaml").runs(tmp_path)} == {7}
+
+
+def test_of_several_bases_later_ones_win(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("{epochs: 7, batch_size: 8}")
+    run = next(write(base=["base.yaml", {"epochs": 2}]).runs(tmp_path))
+    assert (run.parameters.epochs, run.parameters.batch_size) == (2, 8)
 
 
 def test_axes_multiply_out(write, tmp_path):
