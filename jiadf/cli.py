@@ -156,6 +156,38 @@ def train_command(
     typer.echo(f"{run}: best epoch {metrics['best_epoch']}")
 
 
+@app.command("grid")
+@_tells_faults
+def grid_command(
+    file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/paper.yaml.")],
+    data: DataOption,
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Folder of the run folders.", show_default=False)
+    ],
+    system: Annotated[
+        str | None, typer.Option(help="Train this system only.", show_default="all of them")
+    ] = None,
+    cache: CacheOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the runs of a grid that are not finished yet; print macro-F1 by system."""
+    from jiadf.data.read import read_lesions
+    from jiadf.grid import collect, load_grid, run_grid
+
+    grid = load_grid(file)
+    lesions = read_lesions(data, "training")
+    failed = run_grid(grid, lesions, runs, cache, only=system, progress=not quiet)
+    made = collect(grid, runs).query("state == 'finished'")
+    for name, rows in made.groupby("system", sort=False) if len(made) else ():
+        spread = f" ± {rows['macro_f1'].std():.3f}" if len(rows) > 1 else ""
+        typer.echo(f"{name}: macro-F1 {rows['macro_f1'].mean():.3f}{spread}, {len(rows)} runs")
+    if failed:
+        raise ValueError(
+            f"runs that failed: {len(failed)}; error.txt in each folder says why, the first "
+            f"{failed[0].path}. Say the command again to make them anew."
+        )
+
+
 @app.command()
 def params() -> None:
     """List every parameter of a run with its default, as YAML to start a file from."""

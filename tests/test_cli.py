@@ -16,7 +16,9 @@ def call(*arguments, code=0):
     return result
 
 
-@pytest.mark.parametrize("command", ["check", "synth", "download", "train", "predict", "score"])
+@pytest.mark.parametrize(
+    "command", ["check", "synth", "download", "train", "grid", "predict", "score"]
+)
 def test_every_command_explains_itself(command):
     assert command in call("--help").stdout
     assert "Usage" in call(command, "--help").stdout
@@ -51,6 +53,24 @@ def test_train_predict_and_score(milk10k, cache_dir, tmp_path):
     written = json.loads(scores.read_text())
     assert written["summary"]["macro_f1"] == pytest.approx(recorded["macro_f1"])
     assert written["summary"]["macro_auc"] == pytest.approx(recorded["macro_auc"], abs=1e-6)
+
+
+def test_grid_trains_what_is_missing_and_tells_failures(milk10k, cache_dir, tmp_path):
+    grid, runs = tmp_path / "grid.yaml", tmp_path / "runs"
+    base = "base: {image_size: 32, epochs: 1, feature_views: 1, modalities: M}\n"
+    grid.write_text(base + "seeds: [0, 1]\nsystems: {M: {}, no-monet: {use_monet: false}}\n")
+    command = ["grid", grid, "--data", milk10k, "--runs", runs, "--cache", cache_dir]
+    told = call(*command, "--system", "M").stdout.splitlines()
+    assert told[0].startswith("[1/2] M, seed 0, fold 1: macro-F1")
+    assert len(told) == 3
+    assert told[2].startswith("M: macro-F1 0.")
+    assert told[2].endswith("2 runs")
+    assert len(call(*command, "--quiet").stdout.splitlines()) == 2
+    (runs / "no-monet/seed1-fold1/config.yaml").write_text("epochs: 2\n")  # belongs to another run
+    result = call(*command, code=1)
+    assert "[4/4] no-monet, seed 1, fold 1: failed" in result.stdout
+    assert "runs that failed: 1" in result.stderr
+    assert "no system 'x'; it has M, no-monet" in call(*command, "--system", "x", code=1).stderr
 
 
 def test_wrong_parameter_names_are_refused_with_the_nearest(milk10k, tmp_path):

@@ -12,7 +12,7 @@ a notebook shows by ending a cell with the call.
 of systems beside one another and ``fusion`` of attention and gate weights.
 """
 
-from jiadf.plots.comparison import paired_differences, table_beside
+from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
 from jiadf.plots.data import (
     category_by_class,
     class_counts,
@@ -22,7 +22,7 @@ from jiadf.plots.data import (
     monet_by_class,
     monet_by_image_type,
 )
-from jiadf.plots.fusion import attention_heads, gate_by_class, gate_simplex
+from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
 from jiadf.plots.scores import (
     confusion,
     dot_interval,
@@ -36,10 +36,12 @@ __all__ = [
     "attention_heads",
     "category_by_class",
     "class_counts",
+    "class_heatmap",
     "confusion",
     "distribution_by_class",
     "dot_interval",
     "gate_by_class",
+    "gate_means",
     "gate_simplex",
     "history",
     "image_pairs",

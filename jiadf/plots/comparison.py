@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, subplots
+from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, heatmap, subplots
 from jiadf.verdicts import METRIC_NAMES
 
 _COLUMNS = 3  # panels side by side, at most
@@ -150,4 +150,35 @@ def table_beside(
             Line2D([], [], color=SECOND, marker="D", mec="white", ms=7, ls="", label=paper_name)
         )
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    return figure
+
+
+def class_heatmap(ours: pd.DataFrame, metric: str = "Dice") -> Figure:
+    """Draw one metric of every class and system; the classes' lesions stand below their names.
+
+    Parameters
+    ----------
+    ours : DataFrame
+        The answer of :func:`jiadf.results.summarise_seeds`, of one part of the data.
+    metric : str
+        One of its metrics that exist by class, e.g. ``AUC`` or ``Dice``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric, or a system has several rows for a class.
+    """
+    rows = ours[(ours["metric"] == metric) & (ours["label"] != "mean")]
+    if rows.empty:
+        raise ValueError(f"no metric {metric!r} by class")
+    if rows.duplicated(["system", "label"]).any():
+        raise ValueError("a system has several rows for a class: choose one part of the data")
+    systems, classes = rows["system"].unique(), rows["label"].unique()
+    wide = rows.pivot(index="system", columns="label", values="value").loc[systems, classes]
+    counts = rows.drop_duplicates("label").set_index("label")["lesions"]
+    figure, ax = subplots(figsize=(WIDTH, 1.7 + 0.42 * len(systems)))
+    heatmap(ax, wide, vmax=1, cbar_kws={"label": metric})
+    names = [f"{name}\n{counts[name]:,}" for name in classes]
+    ax.set_xticks(ax.get_xticks(), names, rotation=0, fontsize=8)
+    ax.set(xlabel="class, and its lesions", ylabel="")
     return figure

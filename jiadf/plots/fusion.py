@@ -169,3 +169,31 @@ def gate_by_class(
     sns.despine(ax=ax, left=True)
     ax.tick_params(axis="y", length=0)
     return figure
+
+
+def gate_means(table: pd.DataFrame) -> Figure:
+    """Draw the mean weight of each branch as stacked bars, a row a system.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Systems as index, branches as columns, NaN for a branch that a system lacks; a row sums
+        to 1.
+    """
+    if not np.allclose(table.sum(axis=1), 1, atol=1e-2):
+        raise ValueError("the mean weights of a system must sum to 1")
+    figure, ax = subplots(figsize=(WIDTH, 1.3 + 0.42 * len(table)))
+    left = np.zeros(len(table))
+    for colour, branch in zip(PALETTE, table.columns, strict=False):
+        width = table[branch].fillna(0).to_numpy()
+        bars = ax.barh(range(len(table)), width, left=left, color=colour, label=branch, height=0.7)
+        texts = [f"{w:.2f}" if w > 0.06 else "" for w in width]
+        ax.bar_label(bars, texts, label_type="center", color="white", fontsize=10)
+        left += width
+    ax.set_yticks(range(len(table)), list(table.index))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="mean weight in the decision")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper right", ncols=len(table.columns))
+    return figure

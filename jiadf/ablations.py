@@ -1,0 +1,273 @@
+"""The paper's ablations: which systems each compares, and our answer beside the printed one.
+
+:data:`ABLATIONS` says what Table 2, Table 3 and Figure 3 compare. :func:`run_ablation` trains its
+systems from a grid (:mod:`jiadf.grid`) or finds them trained; :func:`measure` scores them;
+:func:`read_ablation` reads what was recorded on MILK10k by ``book/record.py --grid``.
+
+The whole network stands in the three under three names, CDM, both and ji-adf; a grid trains it
+once, as ji-adf.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jiadf.config import Parameters
+from jiadf.data.images import default_cache_dir
+from jiadf.files import code_fingerprint
+from jiadf.grid import Grid, load_grid, pooled_predictions, probabilities, run_grid
+from jiadf.inputs import table_fingerprint
+from jiadf.paper import PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, paper_table
+from jiadf.results import (
+    RESULTS_DIR,
+    describe_provenance,
+    read_record,
+    summarise_seeds,
+    truth_codes,
+)
+from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
+
+ROOT = Path(__file__).resolve().parents[1]
+IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, names in the grid
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A comparison of the paper: its systems in the paper's order, and the whole network's name."""
+
+    systems: tuple[str, ...]
+    reference: str
+    metrics: tuple[str, ...]
+    table: int | None = None
+
+    @property
+    def in_grid(self) -> list[str]:
+        """The systems' names in a grid."""
+        return [IN_GRID.get(name, name) for name in self.systems]
+
+    def printed(self) -> pd.DataFrame | None:
+        """Return the paper's table with our names, or None for Figure 3, which has no numbers."""
+        if self.table is None:
+            return None
+        table = paper_table(self.table, names="ours")
+        return table.rename(index=PAPER_TO_SYSTEM).reindex(list(self.systems))
+
+
+_ALL = tuple(PAPER_TO_SUMMARY.values())
+_DESIGNS = ("late-concat", "jf-concat", "jf-mmfa", "ji-mmfa", "ji-adf-noaux", "ji-adf")
+ABLATIONS = {
+    "Table 2": Ablation(("C", "D", "M", "CD", "CM", "DM", "CDM"), "CDM", _ALL, 2),
+    "Table 3": Ablation(("skip", "attention", "both"), "both", _ALL, 3),
+    "Figure 3": Ablation(
+        _DESIGNS, "ji-adf", ("macro_auc", "macro_ap", "mean_sensitivity", "mean_dice")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scored lesions' predictions of several systems, a table a seed."""
+
+    protocol: str
+    tables: dict[str, list[pd.DataFrame]]
+
+    @property
+    def labels(self) -> pd.Series:
+        """Class code of each scored lesion."""
+        return next(iter(self.tables.values()))[0]["label"]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Class index of each scored lesion, (N,)."""
+        return truth_codes(self.labels)
+
+    @property
+    def systems(self) -> dict[str, list[np.ndarray]]:
+        """Each system's probabilities, (N, 11) a seed."""
+        return {name: [probabilities(t) for t in seeds] for name, seeds in self.tables.items()}
+
+    def gate(self, system: str) -> pd.DataFrame | None:
+        """Return a system's branch weights, mean over seeds; None where it has one branch."""
+        seeds = [table.filter(like="weight_") for table in self.tables[system]]
+        weights = sum(seeds[1:], seeds[0]) / len(seeds)
+        return weights.rename(columns=lambda c: c.removeprefix("weight_")) if weights.size else None
+
+    def gate_means(self) -> pd.DataFrame:
+        """Mean branch weights of every system that has more than one branch, a row a system."""
+        gates = {name: self.gate(name) for name in self.tables}
+        return pd.DataFrame({n: g.mean() for n, g in gates.items() if g is not None}).T
+
+
+def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
+    """Look up systems by the names that the paper's claims use."""
+    return {name: tables[IN_GRID.get(name, name)] for name in systems}
+
+
+def open_grid(file: str | Path, knobs: Mapping[str, Any], source: str) -> Grid:
+    """Read a grid, keep the systems that an ablation needs, and set some base parameters.
+
+    Parameters
+    ----------
+    file
+        The grid; a relative path may start at the repository's root.
+    knobs
+        Names and values, e.g. a notebook's ``globals()``: those of a run's parameters that are
+        not None replace the grid's own.
+    source
+        A key of :data:`ABLATIONS`.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If the grid cannot be read or lacks a system.
+    """
+    file = Path(file) if Path(file).exists() else ROOT / file
+    grid = load_grid(file)
+    given = {n: knobs[n] for n in Parameters.model_fields if knobs.get(n) is not None}
+    wanted = dict.fromkeys(ABLATIONS[source].in_grid)
+    grid.require(wanted)
+    systems = {name: changes for name, changes in grid.systems.items() if name in wanted}
+    return grid.model_copy(update={"base": grid.base | given, "systems": systems})
+
+
+def run_ablation(
+    grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None, source: str
+) -> Predictions:
+    """Train what the grid's folder lacks, and return all systems under the ablation's names.
+
+    Parameters
+    ----------
+    grid, lesions
+        The grid, from :func:`open_grid`, and a labelled lesion table.
+    runs_dir
+        Folder of the run folders; None: one in the cache, of this base and data and this version
+        of the code, which the pages share.
+    source
+        A key of :data:`ABLATIONS`.
+
+    Raises
+    ------
+    RuntimeError
+        If a run failed; with its reason.
+    """
+    folder = Path(runs_dir) if runs_dir else _cached_folder(grid, lesions)
+    failed = run_grid(grid, lesions, folder, progress=False)
+    if failed:
+        reason = (failed[0].path / "error.txt").read_text().strip().splitlines()[-1]
+        raise RuntimeError(f"{len(failed)} runs failed, the first {failed[0].path}: {reason}")
+    pooled = pooled_predictions(grid, folder)
+    return Predictions(grid.protocol, named(pooled, ABLATIONS[source].systems))
+
+
+def _cached_folder(grid: Grid, lesions: pd.DataFrame) -> Path:
+    code = code_fingerprint("train.py", "build.py", "features.py", "inputs.py", "models", "data")
+    parts = [grid.model_dump_json(exclude={"systems"}), table_fingerprint(lesions), code]
+    digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+    return default_cache_dir() / "grids" / digest
+
+
+def measure(predictions: Predictions, n: int = 1000) -> pd.DataFrame:
+    """Score every system: :func:`jiadf.results.summarise_seeds`, one under the other."""
+    truth = predictions.truth
+    tables = [
+        summarise_seeds(name, predictions.protocol, truth, seeds, n)
+        for name, seeds in predictions.systems.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
+    """Lay the paper's table and ours out as text: two rows a system, the paper's columns.
+
+    ``ours`` is the answer of :func:`measure`; its cells show a 95 % interval.
+    """
+    ablation = ABLATIONS[source]
+    headings = {metric: heading for heading, metric in PAPER_TO_SUMMARY.items()}
+    rows = {}
+    printed = ablation.printed()
+    overall = ours[ours["label"] == "mean"].set_index(["system", "metric"])
+    for system in ablation.systems:
+        if printed is not None:
+            rows[system, "paper"] = [f"{printed.loc[system, m]:.3f}" for m in ablation.metrics]
+        cells = (overall.loc[(system, metric)] for metric in ablation.metrics)
+        rows[system, "ours"] = [f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" for c in cells]
+    columns = [headings[metric] for metric in ablation.metrics]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.index = pd.MultiIndex.from_tuples(rows, names=["system", ""])
+    return table
+
+
+def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
+    """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`): a row a claim, text cells."""
+    cells = [f"{row.verdict} ({row.difference:+.2f})" for row in judged.itertuples()]
+    table = judged.assign(cell=cells, metric=judged["metric"].map(METRIC_NAMES))
+    names = list(dict.fromkeys(table["metric"]))
+    wide = table.pivot(index=["source", "claim"], columns="metric", values="cell")
+    order = judged[["source", "claim"]].drop_duplicates()
+    wide = wide.reindex(pd.MultiIndex.from_frame(order))[names].fillna("not claimed")
+    return wide.rename_axis(columns=None)
+
+
+def count_verdicts(judged: pd.DataFrame) -> str:
+    """Say how many claims hold, in one sentence."""
+    counts = judged["verdict"].value_counts()
+    told = [f"{counts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items()]
+    return (
+        f"Of {len(judged)} orderings that the paper claims (a pair of systems in one metric), "
+        f"{told[0]}, {told[1]}, and {told[2]} at this sample size "
+        "(paired permutation test, Holm-adjusted within each metric)."
+    )
+
+
+_COUNTED = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be told apart"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was recorded of an ablation: scores, judged claims, where and how."""
+
+    table: pd.DataFrame
+    claims: pd.DataFrame
+    provenance: dict[str, Any]
+
+    def differences(self, reference: str) -> pd.DataFrame:
+        """Return the claims that ``reference`` is better, laid out as comparisons with it."""
+        chosen = self.claims[self.claims["better"] == reference]
+        flipped = {"difference": -chosen["difference"], "low": -chosen["high"]}
+        flipped |= {"high": -chosen["low"], "system": chosen["worse"]}
+        return chosen.assign(**flipped, reference=reference)
+
+    def gate_means(self) -> pd.DataFrame:
+        """Mean branch weights, a row a system of this ablation."""
+        means = pd.DataFrame(self.provenance.get("gate_means", {})).T
+        systems = [s for s in self.table["system"].unique() if IN_GRID.get(s, s) in means.index]
+        return means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
+
+
+def read_ablation(
+    name: str, source: str | None = None, folder: Path = RESULTS_DIR
+) -> Recorded | None:
+    """Read the record ``name``, of one ablation or of all; None if there is no such record."""
+    if not (folder / f"{name}.csv").exists():
+        return None
+    table, provenance = read_record(name, folder)
+    claims = pd.read_csv(folder / f"{name}_claims.csv")
+    if source is not None:
+        claims = claims[claims["source"] == source]
+        parts = {s: rows for s, rows in table.groupby("system")}
+        chosen = named(parts, ABLATIONS[source].systems)
+        table = pd.concat([rows.assign(system=system) for system, rows in chosen.items()])
+    return Recorded(table, claims, provenance)
+
+
+def describe_record(recorded: Recorded | None, name: str) -> str:
+    """Say where a record was measured, or that there is none yet."""
+    if recorded is None:
+        return f"Nothing is recorded on MILK10k under the name `{name}` yet."
+    protocols = " and ".join(recorded.table["part"].unique())
+    return f"{describe_provenance(recorded.provenance)} Protocol: {protocols}."

@@ -1,0 +1,222 @@
+"""Grids of runs: many systems, seeds and folds, trained once each and read from their folders.
+
+A grid is a YAML file::
+
+    base: ../cpu.yaml          # what all runs share: a file, a mapping, or a list of them, where
+                               # later ones win
+    protocol: out-of-fold      # or: validation
+    seeds: [0, 1]
+    systems:                   # a name and what it changes
+      CDM: {}
+      CD: {modalities: CD}
+    axes:                      # optional: every combination is a system of its own
+      class_weighting: [none, balanced]
+
+Protocols: with ``validation`` the lesions that choose the epoch are the ones scored, as in the
+paper's split; with ``out-of-fold`` each fold in turn is the test part and the next one validates,
+so every lesion is scored once by networks that took nothing from it.
+
+A finished run is never repeated; one that fails leaves its reason in ``error.txt`` and the others
+go on. Everything that is reported is read from the run folders alone.
+"""
+
+import itertools
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jiadf.config import ParameterError, Parameters, make_parameters, read_yaml
+from jiadf.data.schema import CLASSES
+from jiadf.runs import Run
+from jiadf.train import train
+
+PARTS = {"validation": "val", "out-of-fold": "test"}
+
+
+class Grid(BaseModel):
+    """A grid as its file states it; read one with :func:`load_grid`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: dict[str, Any]
+    protocol: Literal["validation", "out-of-fold"] = "validation"
+    seeds: list[int] = Field(min_length=1)
+    systems: dict[str, dict[str, Any]] = Field(default={"base": {}}, min_length=1)
+    axes: dict[str, list[Any]] = {}
+
+    @property
+    def scored_part(self) -> str:
+        """The part whose lesions are scored, ``val`` or ``test``."""
+        return PARTS[self.protocol]
+
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        """Return each system's changes, the axes multiplied out."""
+        combinations = [
+            dict(zip(self.axes, values, strict=True))
+            for values in itertools.product(*self.axes.values())
+        ]
+        result = {}
+        for name, changes in self.systems.items():
+            for combination in combinations:
+                label = ", ".join(f"{key}={value}" for key, value in combination.items())
+                result[" ".join(filter(None, (name, label)))] = changes | combination
+        return result
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise :class:`jiadf.config.ParameterError` if the grid lacks one of these systems."""
+        there = self.overrides()
+        missing = ", ".join(repr(name) for name in names if name not in there)
+        if missing:
+            raise ParameterError(f"the grid has no system {missing}; it has {', '.join(there)}.")
+
+    def folds(self) -> list[dict[str, int | None]]:
+        """Return the folds of each run of a system and seed."""
+        if self.protocol == "validation":
+            return [{}]
+        n = self.base.get("n_folds", Parameters().n_folds)
+        return [{"test_fold": fold, "val_fold": (fold + 1) % n} for fold in range(n)]
+
+    def runs(self, folder: Path) -> "Iterator[GridRun]":
+        """Yield every run, system by system."""
+        for system, changes in self.overrides().items():
+            for seed, folds in itertools.product(self.seeds, self.folds()):
+                values = self.base | changes | folds | {"seed": seed}
+                parameters = make_parameters(values, f"system {system!r}")
+                fold = folds.get("test_fold", parameters.val_fold)
+                path = folder / system.replace(" ", "_") / f"seed{seed}-fold{fold}"
+                yield GridRun(system, seed, fold, parameters, path)
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid and where its folder lies."""
+
+    system: str
+    seed: int
+    fold: int
+    parameters: Parameters
+    path: Path
+
+
+def load_grid(file: str | Path) -> Grid:
+    """Read a grid.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        Naming the file, if it or its base cannot be read, or a name or value is wrong.
+    """
+    file = Path(file)
+    values = read_yaml(file)
+    base = values.get("base", {})
+    parts = base if isinstance(base, list) else [base]
+    parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
+    if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
+        values["base"] = {name: value for part in parts for name, value in part.items()}
+    try:
+        grid = Grid(**values)
+    except ValidationError as error:
+        lines = [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ParameterError("\n".join(lines)) from None
+    list(grid.runs(Path()))  # every system's parameters are checked before any run is made
+    return grid
+
+
+def run_grid(
+    grid: Grid,
+    lesions: pd.DataFrame,
+    folder: str | Path,
+    cache_dir: str | Path | None = None,
+    *,
+    only: str | None = None,
+    progress: bool = True,
+) -> list[GridRun]:
+    """Train what is not finished yet and return the runs that failed.
+
+    Parameters
+    ----------
+    grid, lesions
+        The grid, and a labelled lesion table.
+    folder
+        Where the run folders lie.
+    cache_dir
+        Where image and feature caches lie.
+    only
+        Train this system alone.
+    progress
+        Print a line a run.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If ``only`` names no system of the grid.
+    """
+    if only is not None:
+        grid.require([only])
+    chosen = [run for run in grid.runs(Path(folder)) if only in (None, run.system)]
+    failed = []
+    shared: dict = {}
+    for number, run in enumerate(chosen, 1):
+        error_file = run.path / "error.txt"
+        try:
+            made = train(
+                lesions, run.path, run.parameters, cache_dir, progress=False, shared=shared
+            )
+            error_file.unlink(missing_ok=True)
+            outcome = f"macro-F1 {made.metrics[grid.scored_part]['macro_f1']:.3f}"
+        except Exception as error:  # one broken run must not cost the others
+            run.path.mkdir(parents=True, exist_ok=True)
+            error_file.write_text(traceback.format_exc())
+            failed.append(run)
+            outcome = f"failed: {error} ({error_file})"
+        if progress:
+            label = f"{run.system}, seed {run.seed}, fold {run.fold}"
+            print(f"[{number}/{len(chosen)}] {label}: {outcome}", flush=True)
+    return failed
+
+
+def collect(grid: Grid, folder: str | Path) -> pd.DataFrame:
+    """Return a row a run: system, seed, fold, state, best epoch, seconds and every metric.
+
+    The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics.
+    """
+    rows = []
+    for run in grid.runs(Path(folder)):
+        row: dict[str, Any] = {"system": run.system, "seed": run.seed, "fold": run.fold}
+        made = Run(run.path)
+        if made.finished:
+            metrics = made.metrics
+            row |= {"state": "finished", "best_epoch": metrics["best_epoch"]}
+            row |= {"seconds": made.environment["seconds"], **metrics[grid.scored_part]}
+        else:
+            row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pooled_predictions(grid: Grid, folder: str | Path) -> dict[str, list[pd.DataFrame]]:
+    """Return each system's scored predictions, a table a seed, its folds put together.
+
+    A table is indexed by ``lesion_id`` with ``label``, the eleven probabilities and the branch
+    weights. Seeds with a run that is not finished are left out, and so is a system without any.
+    """
+    pooled: dict[str, list[pd.DataFrame]] = {}
+    by_seed = itertools.groupby(grid.runs(Path(folder)), lambda run: (run.system, run.seed))
+    for (system, _), runs in by_seed:
+        made = [Run(run.path) for run in runs]
+        if all(run.finished for run in made):
+            tables = pd.concat([run.predictions for run in made])
+            scored = tables[tables["split"] == grid.scored_part].sort_index()
+            pooled.setdefault(system, []).append(scored)
+    return pooled
+
+
+def probabilities(table: pd.DataFrame) -> np.ndarray:
+    """Return the eleven probabilities of a prediction table, (N, 11)."""
+    return table[list(CLASSES)].to_numpy()

@@ -1,0 +1,181 @@
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from jiadf import grid as module
+from jiadf import inputs
+from jiadf.config import ParameterError
+from jiadf.data.schema import CLASSES
+from jiadf.grid import collect, load_grid, pooled_predictions, probabilities, run_grid
+from jiadf.metrics import summary
+from jiadf.results import truth_codes
+from jiadf.runs import Run
+from tests.conftest import TINY
+
+BASE = TINY | {"feature_views": 1, "epochs": 1}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a grid of tiny runs, with changes, and read it."""
+
+    def make(**changes):
+        values = {"base": BASE, "seeds": [0], "systems": {"all": {}, "M": {"modalities": "M"}}}
+        file = tmp_path / "grid.yaml"
+        file.write_text(yaml.safe_dump(values | changes, sort_keys=False))
+        return load_grid(file)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, lesions, cache_dir):
+    """A grid run to its end, out of fold over two folds, and its folder."""
+    folder = tmp_path_factory.mktemp("grid")
+    systems = {"all": {}, "M": {"modalities": "M"}}
+    values = {"protocol": "out-of-fold", "seeds": [0, 1], "systems": systems}
+    (folder / "grid.yaml").write_text(
+        yaml.safe_dump(values | {"base": BASE | {"n_folds": 3}}, sort_keys=False)
+    )
+    grid = load_grid(folder / "grid.yaml")
+    assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
+    return grid, folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": []}, "grid.yaml: seeds"),
+        ({"protocol": "train"}, "grid.yaml: protocol"),
+        ({"sistems": {}}, "grid.yaml: sistems"),
+        ({"base": BASE | {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"systems": {"x": {"modalities": "Q"}}}, "system 'x': modalities"),
+        ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
+        ({"base": "none.yaml"}, "none.yaml: no such file"),
+        ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
+    ],
+)
+def test_faults_are_told_before_any_run_is_made(write, changes, told):
+    with pytest.raises(ParameterError) as caught:
+        write(**changes)
+    assert told in str(caught.value)
+
+
+def test_a_grid_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"absent\.yaml: no such file"):
+        load_grid(tmp_path / "absent.yaml")
+
+
+def test_the_base_may_be_a_file_beside_the_grid(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("epochs: 7\n")
+    assert {run.parameters.epochs for run in write(base="base.yaml").runs(tmp_path)} == {7}
+
+
+def test_of_several_bases_later_ones_win(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("{epochs: 7, batch_size: 8}")
+    run = next(write(base=["base.yaml", {"epochs": 2}]).runs(tmp_path))
+    assert (run.parameters.epochs, run.parameters.batch_size) == (2, 8)
+
+
+def test_axes_multiply_out(write, tmp_path):
+    grid = write(axes={"dropout": [0, 0.5], "use_monet": [True, False]}, seeds=[3, 4])
+    runs = list(grid.runs(tmp_path))
+    assert len(runs) == 2 * 2 * 2 * 2
+    assert len({run.path for run in runs}) == len(runs)
+    last = runs[-1]
+    assert last.system == "M dropout=0.5, use_monet=False"
+    assert (last.parameters.modalities, last.parameters.dropout) == ("M", 0.5)
+    assert (last.parameters.use_monet, last.parameters.seed) == (False, 4)
+    assert " " not in last.path.parent.name
+
+
+def test_out_of_fold_scores_every_fold_once(write, tmp_path):
+    runs = list(write(protocol="out-of-fold", base=BASE | {"n_folds": 3}).runs(tmp_path))
+    folds = [(run.parameters.test_fold, run.parameters.val_fold) for run in runs[:3]]
+    assert folds == [(0, 1), (1, 2), (2, 0)]
+    assert len(runs) == 2 * 3
+
+
+def test_runs_share_what_they_read(write, lesions, cache_dir, tmp_path, monkeypatch):
+    read = []
+    original = inputs._stream
+
+    def counted(name, *arguments):
+        read.append(name)
+        return original(name, *arguments)
+
+    monkeypatch.setitem(module.train.__globals__["prepare_inputs"].__globals__, "_stream", counted)
+    grid = write(systems={"all": {}, "CD": {"modalities": "CD"}, "skip": {"fusion_paths": "skip"}})
+    assert not run_grid(grid, lesions, tmp_path / "runs", cache_dir, progress=False)
+    assert sorted(read) == ["clinical", "dermoscopic"]
+
+
+def test_finished_runs_are_not_repeated(made, lesions, monkeypatch, capsys):
+    grid, folder = made
+    monkeypatch.setattr("jiadf.train.Trainer", None)
+    assert run_grid(grid, lesions, folder) == []
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 12
+    assert told[0].startswith("[1/12] all, seed 0, fold 0: macro-F1 0.")
+
+
+def test_a_failing_run_is_told_and_the_others_go_on(
+    write, lesions, cache_dir, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "runs"
+    grid = write(seeds=[0, 1])
+    original = module.train
+
+    def broken(table, path, parameters, *arguments, **options):
+        if parameters.modalities == "CDM" and parameters.seed == 0:
+            raise RuntimeError("the power went")
+        return original(table, path, parameters, *arguments, **options)
+
+    monkeypatch.setattr(module, "train", broken)
+    failed = run_grid(grid, lesions, folder, cache_dir)
+    assert [(run.system, run.seed) for run in failed] == [("all", 0)]
+    assert "the power went" in capsys.readouterr().out
+    assert "RuntimeError: the power went" in (failed[0].path / "error.txt").read_text()
+    assert collect(grid, folder)["state"].tolist() == ["failed", *["finished"] * 3]
+    pooled = pooled_predictions(grid, folder)
+    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 1, "M": 2}
+
+    monkeypatch.setattr(module, "train", original)
+    assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
+    assert not (failed[0].path / "error.txt").exists()
+    assert set(collect(grid, folder)["state"]) == {"finished"}
+
+
+def test_one_system_alone(write, lesions, cache_dir, tmp_path):
+    grid, folder = write(), tmp_path / "runs"
+    run_grid(grid, lesions, folder, cache_dir, only="M", progress=False)
+    states = collect(grid, folder).set_index("system")["state"]
+    assert states.to_dict() == {"all": "missing", "M": "finished"}
+    with pytest.raises(ParameterError, match="no system 'N'; it has all, M"):
+        run_grid(grid, lesions, folder, only="N")
+
+
+def test_results_are_read_from_the_folders_alone(made):
+    grid, folder = made
+    table = collect(grid, folder)
+    assert len(table) == 2 * 2 * 3
+    for row in table.itertuples():
+        metrics = Run(folder / row.system / f"seed{row.seed}-fold{row.fold}").metrics
+        assert row.macro_f1 == metrics["test"]["macro_f1"]
+        assert row.seconds >= 0
+        assert 1 <= row.best_epoch <= grid.base["epochs"]
+
+
+def test_pooled_predictions_hold_every_lesion_once(made, lesions):
+    grid, folder = made
+    pooled = pooled_predictions(grid, folder)
+    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 2, "M": 2}
+    for table in (table for seeds in pooled.values() for table in seeds):
+        assert table["label"].to_dict() == lesions["label"].to_dict()
+        assert not table.index.duplicated().any()
+        np.testing.assert_allclose(probabilities(table).sum(axis=1), 1, atol=1e-5)
+    one = Run(folder / "all" / "seed1-fold2").predictions.query("split == 'test'")
+    shown = pooled["all"][1].loc[one.index, list(CLASSES)]
+    pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
+    assert summary(truth_codes(table["label"]), probabilities(table))["macro_auc"] > 0
