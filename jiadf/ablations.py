@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from jiadf.config import Parameters
 from jiadf.data.images import default_cache_dir
@@ -33,6 +34,7 @@ from jiadf.results import (
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
 ROOT = Path(__file__).resolve().parents[1]
+_BRANCHES = ("clinical", "dermoscopic", "image", "metadata", "joint")
 IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, names in the grid
 
 
@@ -100,7 +102,12 @@ class Predictions:
     def gate_means(self) -> pd.DataFrame:
         """Mean branch weights of every system that has more than one branch, a row a system."""
         gates = {name: self.gate(name) for name in self.tables}
-        return pd.DataFrame({n: g.mean() for n, g in gates.items() if g is not None}).T
+        return _mean_table({n: g.mean() for n, g in gates.items() if g is not None})
+
+
+def _mean_table(means: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(means).T
+    return table[[branch for branch in _BRANCHES if branch in table]]
 
 
 def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
@@ -210,21 +217,36 @@ def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
     wide = table.pivot(index=["source", "claim"], columns="metric", values="cell")
     order = judged[["source", "claim"]].drop_duplicates()
     wide = wide.reindex(pd.MultiIndex.from_frame(order))[names].fillna("not claimed")
-    return wide.rename_axis(columns=None)
+    wide = wide.rename_axis(columns=None)
+    return wide.droplevel("source") if judged["source"].nunique() == 1 else wide
 
 
-def count_verdicts(judged: pd.DataFrame) -> str:
-    """Say how many claims hold, in one sentence."""
+def show_verdicts(judged: pd.DataFrame) -> Styler:
+    """Show :func:`verdict_table` with what holds and what does not coloured, claims in full."""
+
+    def colour(cell: str) -> str:
+        for verdict, background in _COLOURS.items():
+            if cell.startswith(f"{verdict} ("):
+                return f"background-color: {background}; color: black"
+        return ""
+
+    return verdict_table(judged).style.map(colour)
+
+
+def count_verdicts(judged: pd.DataFrame, where: str) -> str:
+    """Say in one sentence how many claims hold, ``where`` being e.g. "on MILK10k"."""
     counts = judged["verdict"].value_counts()
     told = [f"{counts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items()]
     return (
-        f"Of {len(judged)} orderings that the paper claims (a pair of systems in one metric), "
+        f"{where[0].upper()}{where[1:]}, of {len(judged)} orderings that the paper claims "
+        "(a pair of systems in one metric), "
         f"{told[0]}, {told[1]}, and {told[2]} at this sample size "
         "(paired permutation test, Holm-adjusted within each metric)."
     )
 
 
 _COUNTED = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be told apart"}
+_COLOURS = {HOLDS: "#b9dcf2", FAILS: "#f6cfa0"}  # blue and orange, told apart by everybody
 
 
 @dataclass(frozen=True)
@@ -237,14 +259,16 @@ class Recorded:
 
     def differences(self, reference: str) -> pd.DataFrame:
         """Return the claims that ``reference`` is better, laid out as comparisons with it."""
+        order = {system: place for place, system in enumerate(self.table["system"].unique())}
         chosen = self.claims[self.claims["better"] == reference]
+        chosen = chosen.sort_values("worse", key=lambda names: names.map(order), kind="stable")
         flipped = {"difference": -chosen["difference"], "low": -chosen["high"]}
         flipped |= {"high": -chosen["low"], "system": chosen["worse"]}
         return chosen.assign(**flipped, reference=reference)
 
     def gate_means(self) -> pd.DataFrame:
         """Mean branch weights, a row a system of this ablation."""
-        means = pd.DataFrame(self.provenance.get("gate_means", {})).T
+        means = _mean_table(self.provenance["gate_means"])
         systems = [s for s in self.table["system"].unique() if IN_GRID.get(s, s) in means.index]
         return means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
 

@@ -16,6 +16,7 @@ from jiadf.ablations import (
     open_grid,
     read_ablation,
     run_ablation,
+    show_verdicts,
     verdict_table,
 )
 from jiadf.config import ParameterError
@@ -106,6 +107,7 @@ def test_gate_weights_stand_where_there_is_a_gate(run):
     assert list(means.index) == ["CD", "CM", "DM", "CDM"]
     np.testing.assert_allclose(means.sum(axis=1), 1, atol=1e-4)
     assert np.isnan(means.loc["CD", "metadata"])
+    assert list(means.columns) == ["clinical", "dermoscopic", "image", "metadata", "joint"]
     plt.close(plots.gate_means(means))
     with pytest.raises(ValueError, match="sum to 1"):
         plots.gate_means(means * 2)
@@ -134,10 +136,14 @@ def test_verdicts_are_counted_and_laid_out():
     judged = pd.DataFrame(rows, columns=["claim", "metric", "verdict", "difference"])
     judged["source"] = "Table 2"
     table = verdict_table(judged)
-    assert table.loc[("Table 2", "a"), "macro AUC"] == "holds (+0.10)"
-    assert table.loc[("Table 2", "b"), "mean Dice"] == "not claimed"
-    told = count_verdicts(judged)
-    assert "Of 3 orderings" in told
+    assert table.loc["a", "macro AUC"] == "holds (+0.10)"
+    assert table.loc["b", "mean Dice"] == "not claimed"
+    shown = show_verdicts(judged).to_html()
+    assert shown.count("background-color") == 2
+    both = pd.concat([judged, judged.assign(source="Table 3")])
+    assert verdict_table(both).index.names == ["source", "claim"]
+    told = count_verdicts(judged, "on 3 lesions")
+    assert "On 3 lesions, of 3 orderings" in told
     assert "1 hold, 1 do not hold, and 1 cannot be told apart" in told
 
 
@@ -167,7 +173,11 @@ def test_a_recorded_grid_is_read_back(lesions, cache_dir, tmp_path, monkeypatch)
         assert ablation.reference in record.gate_means().index
         flipped = record.differences(ablation.reference)
         assert (flipped["reference"] == ablation.reference).all()
-        first = record.claims.query("better == @ablation.reference").iloc[0]
-        assert flipped.iloc[0]["difference"] == -first["difference"]
+        pairs = list(dict.fromkeys(flipped["system"]))
+        assert pairs == [s for s in ablation.systems if s in pairs]
+        first = flipped.iloc[0]
+        own = record.claims.query("better == @ablation.reference and worse == @first.system")
+        own = own.set_index("metric").loc[first["metric"]]
+        assert first["difference"] == -own["difference"]
         assert (flipped["low"] <= flipped["high"]).all()
         plt.close(plots.paired_differences(flipped))
