@@ -65,6 +65,7 @@ rule synthetic_grid:
     input:
         sources("jiadf.grid"),
         PARAMS,
+        "params/grids/paper.yaml",  # names its systems
         data=rules.synthetic.output,
         grid=GRID,
     output:

@@ -28,7 +28,8 @@ from jiadf.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.conftest import TINY
 
 KNOBS = TINY | {"feature_views": 1, "epochs": 1, "batch_size": None}
-PAPER, SYNTHETIC = "params/grids/paper.yaml", "params/grids/synthetic.yaml"
+GRIDS = [f"params/grids/{name}.yaml" for name in ("paper", "paper_gpu", "synthetic")]
+SYNTHETIC = GRIDS[-1]
 SOURCES = list(ABLATIONS)
 
 
@@ -49,7 +50,7 @@ def run(lesions, cache_dir, folder, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("file", [PAPER, SYNTHETIC])
+@pytest.mark.parametrize("file", GRIDS)
 def test_grids_hold_every_row_of_the_paper(file):
     grids = {source: open_grid(file, {}, source).systems for source in SOURCES}
     for name in ABLATIONS["Table 2"].systems[:-1]:
