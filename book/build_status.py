@@ -9,14 +9,14 @@ Usage: ``python book/build_status.py --notebooks DIR --out FILE``
 import argparse
 import ast
 import platform
-import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from jiadf.runs import git_commit, package_versions
 
 PACKAGES = (
     "jiadf",
@@ -119,17 +119,6 @@ def read_run(path: Path) -> NotebookRun:
     return run
 
 
-def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Return the installed version of each package, or ``not installed``."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
 def device_name() -> str:
     """Name the GPUs that torch sees, or the CPU with torch's number of threads."""
     try:
@@ -141,21 +130,6 @@ def device_name() -> str:
         return ", ".join(names)
     threads = torch.get_num_threads()
     return f"CPU, {platform.machine()}, {threads} thread{'s' if threads != 1 else ''}"
-
-
-def git_commit(folder: Path) -> str:
-    """Return the short commit of ``folder`` (marked when files differ from it), or ``unknown``."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}, with uncommitted changes" if changed else commit
 
 
 def _duration(seconds: float | None) -> str:
@@ -253,9 +227,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{options.notebooks}: no notebooks there; execute them first (make book)")
     page = render(
         [read_run(path) for path in files],
-        versions=package_versions(),
+        versions={n: v or "not installed" for n, v in package_versions(PACKAGES).items()},
         device=device_name(),
-        commit=git_commit(Path(__file__).parent),
+        commit=git_commit() or "unknown",
         built=datetime.now(UTC),
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -221,9 +221,8 @@ def predict_command(
 
     finished = Run(run)
     lesions = read_lesions(data, part)
-    if split is not None:
-        lesions = lesions.loc[_lesions_of(finished, split, lesions.index)]
-    table = predict(finished, lesions, cache, progress=not quiet)
+    only = None if split is None else _lesions_of(finished, split, lesions.index)
+    table = predict(finished, lesions, cache, only=only, progress=not quiet)
     if weights:
         from jiadf.files import atomic
 

@@ -59,6 +59,8 @@ class Parameters(BaseModel):
     """How the joint feature is made, eq. (2)."""
     fusion_paths: Literal["both", "attention", "skip"] = "both"
     """Paths of MMFA, eq. (11)."""
+    mmfa_tokens: Literal[2, 3] = 2
+    """Tokens of MMFA: image and metadata, or clinical, dermoscopic and metadata."""
     num_heads: int = Field(4, ge=1)
     """Attention heads of MMFA."""
     head_dim: int = Field(32, ge=1)
@@ -73,6 +75,8 @@ class Parameters(BaseModel):
     """Posterior: gated (eq. 5, 6), fixed average, or the joint head's."""
     gate_hidden: int = Field(32, ge=1)
     """Hidden width of the gate."""
+    gate_input: Literal["logits", "features"] = "logits"
+    """What the gate reads: the branches' logits, eq. (5), or the features under their heads."""
 
     lambda_joint: float = Field(0.5, ge=0)
     """Auxiliary weight of the joint head, eq. (7)."""

@@ -17,7 +17,7 @@ Every file is written under another name and renamed, so a killed run leaves who
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
 from jiadf.files import atomic
 
-_PACKAGES = (
+PACKAGES = (
     "jiadf",
     "torch",
     "torchvision",
@@ -164,7 +164,7 @@ def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def environment(device: str, fingerprint: dict[str, str], seconds: float) -> dict[str, Any]:
     """Describe where a run was made; ``seconds`` is its wall time over all its sessions."""
     return {
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(PACKAGES),
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
         "threads": torch.get_num_threads(),
@@ -174,11 +174,15 @@ def environment(device: str, fingerprint: dict[str, str], seconds: float) -> dic
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Version of each installed package, None for those that are not there."""
+    versions: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
 
 
 def git_commit() -> str | None:
@@ -195,3 +199,31 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def walk(value: Any, key: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+            return {"tensor": key}
+        if isinstance(value, dict):
+            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
+        return value
+
+    return walk(state, prefix), tensors
+
+
+def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
+    """Undo :func:`split_tensors`."""
+    if isinstance(state, dict) and "tensor" in state:
+        return tensors[state["tensor"]]
+    if isinstance(state, dict):
+        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
+    if isinstance(state, list):
+        return [join_tensors(v, tensors, prefix) for v in state]
+    return state

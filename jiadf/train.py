@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from jiadf import weighted
 from jiadf.build import build_network, fit_standardisation, load_weights
 from jiadf.config import Parameters, to_yaml
 from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
@@ -30,10 +28,11 @@ from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.data.transforms import augmentation
 from jiadf.files import code_fingerprint
-from jiadf.inputs import Shared, prepare_inputs, resolve_device, table_fingerprint
+from jiadf.inputs import Shared, prepare_inputs, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
-from jiadf.runs import Run, RunError, environment
+from jiadf.predict import make_accelerator, predict_batches, prediction_table
+from jiadf.runs import Run, RunError, environment, join_tensors, split_tensors
 
 
 class TrainingError(RuntimeError):
@@ -155,7 +154,7 @@ class Trainer:
         criterion = JointIndividualLoss(lambdas, p.class_weighting, labels)
         self.criterion = criterion.to(self.accelerator.device)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay
+            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay, fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
@@ -253,9 +252,12 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         log_posterior, _ = self.predict(self.val_rows)
         truth = self.inputs.target[self.val_rows]
-        scores = summary(truth, np.exp(log_posterior))
-        chosen = ("macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
-        return {"loss": scores["nll"], **{name: scores[name] for name in chosen}}
+        # One weighting, of ones: the figures of metrics.summary in a twentieth of its time.
+        posterior = np.exp(log_posterior).astype(np.float64)
+        scores = weighted.summary(truth, posterior, np.ones((1, len(truth))))
+        chosen = ("nll", "macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
+        values = {name: float(scores[name][0]) for name in chosen}
+        return {"loss": values.pop("nll"), **values}
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return log posteriors (N, K) and branch weights (N, b), or None, of some lesions."""
@@ -289,77 +291,6 @@ class Trainer:
         self.scheduler.load_state_dict(saved["scheduler"])
         self.progress = Progress(**saved["progress"])
         self.history = saved["history"]
-
-
-def make_accelerator(parameters: Parameters) -> Accelerator:
-    """Make the Accelerator that the parameters ask for, in whatever launched this process."""
-    if AcceleratorState._shared_state:  # an earlier run of this process may differ in precision
-        AcceleratorState._reset_state(reset_partial_state=True)
-    device = resolve_device(parameters.device)
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=parameters.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(
-            use_seedable_sampler=True, data_seed=parameters.seed
-        ),
-    )
-
-
-@torch.inference_mode()
-def predict_batches(
-    network: torch.nn.Module, loader: DataLoader, accelerator: Accelerator
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Run the network over a prepared loader, in order, on every process's share of it."""
-    network.eval()
-    log_posteriors, weights = [], []
-    for batch in loader:
-        with accelerator.autocast():
-            output = network(batch)
-        log_posteriors.append(accelerator.gather_for_metrics(output.log_posterior))
-        if output.weights is not None:
-            weights.append(accelerator.gather_for_metrics(output.weights))
-    log_posterior = torch.cat(log_posteriors).float().cpu().numpy()
-    return log_posterior, torch.cat(weights).float().cpu().numpy() if weights else None
-
-
-def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
-    tensors: dict[str, torch.Tensor] = {}
-
-    def walk(value: Any, key: str) -> Any:
-        if isinstance(value, torch.Tensor):
-            tensors[key] = value
-            return {"tensor": key}
-        if isinstance(value, dict):
-            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
-        if isinstance(value, (list, tuple)):
-            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
-        return value
-
-    return walk(state, prefix), tensors
-
-
-def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
-    """Undo :func:`split_tensors`."""
-    if isinstance(state, dict) and "tensor" in state:
-        return tensors[state["tensor"]]
-    if isinstance(state, dict):
-        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
-    if isinstance(state, list):
-        return [join_tensors(v, tensors, prefix) for v in state]
-    return state
-
-
-def prediction_table(
-    lesions: pd.DataFrame, log_posterior: np.ndarray, weights: np.ndarray | None, branches: tuple
-) -> pd.DataFrame:
-    """Lay out probabilities (N, K) and branch weights (N, b) as a table indexed by lesion."""
-    posterior = np.exp(log_posterior.astype(np.float64))
-    posterior /= posterior.sum(1, keepdims=True)
-    table = pd.DataFrame(posterior, index=lesions.index, columns=list(CLASSES))
-    if weights is not None:
-        table[[f"weight_{branch}" for branch in branches]] = weights
-    return table
 
 
 def _write_results(

@@ -39,6 +39,8 @@ def test_unknown_names_are_refused_with_the_nearest_one(tmp_path):
     [
         ({"epochs": 0}, "epochs: .*greater than or equal to 1, given 0"),
         ({"fusion": "sum"}, "fusion: .*'mmfa' or 'concat'"),
+        ({"gate_input": "images"}, "gate_input: .*'logits' or 'features'"),
+        ({"mmfa_tokens": 4}, "mmfa_tokens: .*2 or 3"),
         ({"modalities": "MC"}, "modalities"),
         ({"val_fold": 5}, "val_fold is 5; it must lie in 0 … 4"),
         ({"test_fold": 1}, "both 1"),

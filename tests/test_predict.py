@@ -19,6 +19,16 @@ def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
     np.testing.assert_allclose(table[names], recorded[names], atol=2e-5)
 
 
+def test_a_part_of_the_table_reads_the_caches_of_the_whole(run, lesions, cache_dir, monkeypatch):
+    chosen = list(lesions.index[::-9])
+    monkeypatch.setattr("jiadf.features._extract", None)
+    monkeypatch.setattr("jiadf.data.images.decode", None)
+    table = predict(run, lesions, cache_dir, only=chosen, progress=False)
+    assert list(table.index) == chosen
+    recorded = run.predictions.loc[chosen, list(CLASSES)]
+    np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=2e-5)
+
+
 def test_finetune_run_with_a_shared_backbone(lesions, cache_dir, tiny_parameters, tmp_path):
     parameters = tiny_parameters(regime="finetune", epochs=1, share_backbone=True)
     small = lesions.groupby("label").head(3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jiadf.files import atomic
-from jiadf.runs import Run, RunError, environment, unshared
+from jiadf.runs import Run, RunError, environment, git_commit, package_versions, unshared
 
 
 def half_write(path):
@@ -64,3 +64,9 @@ def test_tables_and_environment(tmp_path):
     assert described["packages"]["torch"] == torch.__version__.split("+")[0]
     assert described["data"] == {"table": "ab"}
     assert described["seconds"] == 1.3
+
+
+def test_neither_git_nor_a_package_need_be_there(monkeypatch):
+    assert package_versions(["torch", "no-such-package"])["no-such-package"] is None
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() is None

@@ -162,6 +162,17 @@ def test_every_variant_trains(variant, lesions, cache_dir, tiny_parameters, tmp_
         np.testing.assert_allclose(weights, 1 / 3, atol=1e-6)
 
 
+@pytest.mark.parametrize("changes", [{"gate_input": "features"}, {"mmfa_tokens": 3}], ids=str)
+def test_the_open_questions_train(changes, run, lesions, cache_dir, tiny_parameters, tmp_path):
+    parameters = tiny_parameters(epochs=1, test_fold=0, **changes)
+    other = train(lesions, tmp_path / "r", parameters, cache_dir, progress=False)
+    assert set(other.history) == set(run.history)
+    assert other.history["train_loss"].iloc[0] != run.history["train_loss"].iloc[0]
+    weights = other.predictions.filter(like="weight_")
+    assert list(weights) == ["weight_image", "weight_metadata", "weight_joint"]
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("modalities", ["C", "D", "M", "CD", "CM", "DM"])
 def test_every_subset_of_modalities_trains(
     modalities, lesions, cache_dir, tiny_parameters, tmp_path

@@ -6,8 +6,9 @@ Implements equations (5) and (6) of the paper in log space::
     p = sum_b w_b softmax(z_b)                      the fused posterior
 
 Use ``AdaptiveDecisionFusion`` on stacked logits, or ``fuse_log_posteriors`` with weights of your
-own (a fixed average, say). No logarithm of a probability is ever taken, so logits of any finite
-size give finite values and gradients.
+own (a fixed average, say). With ``in_features`` the gate reads other evidence in place of the
+logits, such as the branches' features; equation (6) stays as it is. No logarithm of a probability
+is ever taken, so logits of any finite size give finite values and gradients.
 """
 
 from __future__ import annotations
@@ -49,9 +50,17 @@ class AdaptiveDecisionFusion(nn.Module):
         Classes K.
     hidden : int
         Width of the gate's hidden layer; the paper calls the gate lightweight and gives no number.
+    in_features : int, optional
+        Width of the evidence that the gate reads. None: the logits themselves, as in the paper.
     """
 
-    def __init__(self, num_branches: int = 3, num_classes: int = 11, hidden: int = 32) -> None:
+    def __init__(
+        self,
+        num_branches: int = 3,
+        num_classes: int = 11,
+        hidden: int = 32,
+        in_features: int | None = None,
+    ) -> None:
         super().__init__()
         if num_branches < 2:
             raise ValueError(
@@ -60,27 +69,42 @@ class AdaptiveDecisionFusion(nn.Module):
             )
         if hidden < 1:
             raise ValueError(f"gate_hidden is {hidden}: give the gate at least one hidden unit")
+        if in_features is not None and in_features < 1:
+            raise ValueError(f"in_features is {in_features}: give the gate something to read")
         self.num_branches = num_branches
         self.num_classes = num_classes
+        self.in_features = in_features
         self.gate = nn.Sequential(
-            nn.Linear(num_branches * num_classes, hidden),
+            nn.Linear(in_features or num_branches * num_classes, hidden),
             nn.GELU(),
             nn.Linear(hidden, num_branches),
         )
 
-    def log_weights(self, logits: Tensor) -> Tensor:
-        """Return the logarithm of the gate's weights, (B, b, K) -> (B, b), equation (5)."""
-        with full_precision(logits):
-            evidence = logits.flatten(-2).to(self.gate[0].weight.dtype)  # (B, b * K)
-            return at_least_float32(self.gate(evidence)).log_softmax(dim=-1)  # (B, b)
+    def log_weights(self, logits: Tensor, evidence: Tensor | None = None) -> Tensor:
+        """Return the logarithm of the gate's weights, equation (5).
 
-    def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        `logits` (B, b, K), or `evidence` (B, in_features) where the gate was made for it -> (B, b).
+        """
+        if (evidence is None) != (self.in_features is None):
+            reads = "logits" if self.in_features is None else f"{self.in_features} features"
+            raise ValueError(
+                f"this gate reads {reads}: give evidence with in_features, and only so"
+            )
+        if evidence is None:
+            evidence = logits.flatten(-2)  # (B, b * K)
+        with full_precision(evidence):
+            scores = self.gate(evidence.to(self.gate[0].weight.dtype))
+            return at_least_float32(scores).log_softmax(dim=-1)  # (B, b)
+
+    def forward(self, logits: Tensor, evidence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fuse the branches.
 
         Parameters
         ----------
         logits : Tensor
             Branch logits, shape (B, b, K).
+        evidence : Tensor, optional
+            What the gate reads, shape (B, in_features), if `in_features` was given.
 
         Returns
         -------
@@ -89,5 +113,5 @@ class AdaptiveDecisionFusion(nn.Module):
         weights : Tensor
             Shape (B, b), on the simplex, equation (5).
         """
-        log_weights = self.log_weights(logits)
+        log_weights = self.log_weights(logits, evidence)
         return fuse_log_posteriors(log_weights, logits), log_weights.exp()

@@ -29,6 +29,8 @@ MODALITIES = {"C": "clinical", "D": "dermoscopic", "M": "metadata"}
 FUSIONS = ("mmfa", "concat")
 BRANCHES = ("all", "joint")
 DECISIONS = ("adf", "average", "joint")
+GATE_INPUTS = ("logits", "features")
+MMFA_TOKENS = (2, 3)
 
 # What each design of Figure 3 changes with respect to ji-adf, in names of the run configuration.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -73,12 +75,18 @@ class NetworkConfig:
         Equation (11), or the plain concatenation of the streams' features.
     paths : {"both", "attention", "skip"}
         Terms of equation (11); ``fusion_paths`` in a run's parameters.
+    mmfa_tokens : {2, 3}
+        Tokens of MMFA where both images and metadata come in: image and metadata, or clinical,
+        dermoscopic and metadata. The branches are image, metadata and joint in either case. Without
+        one of the three modalities there are fewer tokens anyway, and it makes no difference.
     dropout : float
         On the features of each stream, in the metadata MLP and on MMFA's output.
     branches : {"all", "joint"}
         A head for each stream and the joint features, or for the joint features alone.
     decision : {"adf", "average", "joint"}
         Equations (5) and (6), their fixed average, or the joint head.
+    gate_input : {"logits", "features"}
+        What the gate of (5) reads: all branches' logits, or the features under their heads.
 
     Raises
     ------
@@ -93,6 +101,7 @@ class NetworkConfig:
     metadata_width: int = 128
     fusion: str = "mmfa"
     paths: str = "both"
+    mmfa_tokens: int = 2
     num_heads: int = 4
     head_dim: int = 32
     joint_width: int = 256
@@ -100,6 +109,7 @@ class NetworkConfig:
     branches: str = "all"
     decision: str = "adf"
     gate_hidden: int = 32
+    gate_input: str = "logits"
 
     def __post_init__(self) -> None:
         letters = self.modalities
@@ -113,11 +123,15 @@ class NetworkConfig:
             ("paths", PATHS),
             ("branches", BRANCHES),
             ("decision", DECISIONS),
+            ("gate_input", GATE_INPUTS),
+            ("mmfa_tokens", MMFA_TOKENS),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 shown = "fusion_paths" if name == "paths" else name
-                raise ValueError(f"{shown} is {value!r}: choose one of {', '.join(allowed)}")
+                raise ValueError(
+                    f"{shown} is {value!r}: choose one of {', '.join(map(str, allowed))}"
+                )
         needed = {
             "num_classes": 2,
             "image_features": int(bool(set("CD") & set(self.modalities))),
@@ -142,6 +156,16 @@ class NetworkConfig:
                 f"fusion_paths is {self.paths!r} with fusion 'concat', which has no paths: set "
                 "fusion to 'mmfa', or leave fusion_paths at 'both'"
             )
+        if self.fusion == "concat" and self.mmfa_tokens != 2:
+            raise ValueError(
+                f"mmfa_tokens is {self.mmfa_tokens} with fusion 'concat', which has no tokens: set "
+                "fusion to 'mmfa', or leave mmfa_tokens at 2"
+            )
+        if self.decision != "adf" and self.gate_input != "logits":
+            raise ValueError(
+                f"gate_input is {self.gate_input!r} with decision {self.decision!r}, which has no "
+                "gate: set decision to 'adf', or leave gate_input at 'logits'"
+            )
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], **sizes: int) -> NetworkConfig:
@@ -161,11 +185,19 @@ class NetworkConfig:
 
     @property
     def stream_widths(self) -> dict[str, int]:
-        """Feature width of each stream, in the order of the tokens and of the branches."""
+        """Feature width of each stream, in the order of the branches."""
         if "M" not in self.modalities:
             return {name: self.image_features for name in sorted(self.image_streams)}
         image = len(self.image_streams) * self.image_features
         return ({"image": image} if image else {}) | {"metadata": self.metadata_width}
+
+    @property
+    def token_widths(self) -> dict[str, int]:
+        """Feature width of each token of MMFA, in order: the streams, or the three modalities."""
+        if self.mmfa_tokens == 3 and self.modalities == "CDM":
+            images = {name: self.image_features for name in sorted(self.image_streams)}
+            return images | {"metadata": self.metadata_width}
+        return self.stream_widths
 
     @property
     def branch_names(self) -> tuple[str, ...]:
@@ -234,7 +266,7 @@ class JIADF(nn.Module):
         if len(widths) > 1 and config.fusion == "mmfa":
             joint_width = config.joint_width
             self.fusion = MMFA(
-                tuple(widths.values()),
+                tuple(config.token_widths.values()),
                 config.num_heads,
                 config.head_dim,
                 joint_width,
@@ -245,8 +277,9 @@ class JIADF(nn.Module):
             {name: nn.Linear(head_widths[name], config.num_classes) for name in config.branch_names}
         )
         if config.effective_decision == "adf":
+            read = sum(head_widths.values()) if config.gate_input == "features" else None
             self.adf = AdaptiveDecisionFusion(
-                len(config.branch_names), config.num_classes, config.gate_hidden
+                len(config.branch_names), config.num_classes, config.gate_hidden, read
             )
 
     def _checked(self, encoders: Mapping[str, nn.Module] | None) -> dict[str, nn.Module]:
@@ -285,22 +318,39 @@ class JIADF(nn.Module):
             encoded["metadata"] = self.metadata_encoder(batch["metadata"])
         return {name: encoded[name] for name in config.stream_widths}
 
+    def tokens(self, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what MMFA relates, by the names and in the order of `token_widths`."""
+        tokens = dict(streams)
+        if "image" in tokens and "image" not in self.config.token_widths:
+            # As `streams` put them together: (B, 2 F) -> two of (B, F).
+            parts = tokens["image"].chunk(2, dim=-1)
+            tokens |= dict(zip(self.config.image_streams, parts, strict=True))
+        return {name: tokens[name] for name in self.config.token_widths}
+
     def fuse(self, streams: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the joint features, equation (2), (B, joint width), and MMFA's attention."""
-        tokens = list(streams.values())
         if hasattr(self, "fusion"):
+            tokens = list(self.tokens(streams).values())
             joint, attention = self.fusion(tokens, return_attention=True)
             return self.dropout(joint), attention
-        return torch.cat(tokens, dim=-1), None
+        return torch.cat(list(streams.values()), dim=-1), None
 
-    def decide(self, logits: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return the log posterior (B, K) and the log branch weights (B, b) or None."""
+    def decide(
+        self, logits: Mapping[str, Tensor], features: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the log posterior (B, K) and the log branch weights (B, b) or None.
+
+        `features` by branch, (B, width) each, are needed where the gate reads them.
+        """
         decision = self.config.effective_decision
         if decision == "joint":
             return at_least_float32(logits["joint"]).log_softmax(dim=-1), None
         stacked = torch.stack(list(logits.values()), dim=-2)  # (B, b, K)
         if decision == "adf":
-            log_weights = self.adf.log_weights(stacked)  # (B, b)
+            evidence = None
+            if self.config.gate_input == "features" and features is not None:
+                evidence = torch.cat([features[name] for name in logits], dim=-1)
+            log_weights = self.adf.log_weights(stacked, evidence)  # (B, b)
         else:
             even = -math.log(stacked.shape[-2])
             log_weights = torch.full_like(at_least_float32(stacked[..., 0]), even)  # (B, b)
@@ -319,6 +369,6 @@ class JIADF(nn.Module):
         joint, attention = self.fuse(streams)
         features = {**streams, "joint": joint}
         logits = {name: head(features[name]) for name, head in self.heads.items()}  # (B, K) each
-        log_posterior, log_weights = self.decide(logits)
+        log_posterior, log_weights = self.decide(logits, features)
         weights = None if log_weights is None else log_weights.exp()
         return NetworkOutput(log_posterior, logits, weights, attention, log_weights)

@@ -111,7 +111,3 @@ def test_empty_folder_is_refused(build_status, tmp_path, capsys):
     with pytest.raises(SystemExit):
         build_status.main(["--notebooks", str(tmp_path), "--out", str(tmp_path / "x.md")])
     assert "no notebooks" in capsys.readouterr().err
-
-
-def test_no_git_is_not_an_error(build_status, tmp_path):
-    assert build_status.git_commit(tmp_path / "nowhere") == "unknown"

@@ -147,8 +147,28 @@ def test_autocast_does_not_lower_the_precision(dtype):
     assert torch.equal(weights, expected_weights)
 
 
+def test_a_gate_on_other_evidence_weighs_by_it_and_mixes_the_same_way():
+    module = gate(hidden=7, in_features=9)
+    logits, evidence = torch.randn(4, BRANCHES, CLASSES), torch.randn(4, 9)
+    log_posterior, weights = module(logits, evidence)
+    for sample in range(4):
+        hidden = [gelu(value) for value in affine(module.gate[0], evidence[sample].tolist())]
+        expected = torch.tensor(softmax(affine(module.gate[2], hidden)))
+        torch.testing.assert_close(weights[sample], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(log_posterior, fuse_log_posteriors(weights.log(), logits))
+    assert torch.equal(module(logits + 1.0, evidence)[1], weights)
+    for wrong in (lambda: module(logits), lambda: gate()(logits, evidence)):
+        with pytest.raises(ValueError, match="this gate reads"):
+            wrong()
+
+
 @pytest.mark.parametrize(
-    ("options", "named"), [({"num_branches": 1}, "num_branches"), ({"hidden": 0}, "gate_hidden")]
+    ("options", "named"),
+    [
+        ({"num_branches": 1}, "num_branches"),
+        ({"hidden": 0}, "gate_hidden"),
+        ({"in_features": 0}, "in_features"),
+    ],
 )
 def test_impossible_sizes_are_refused_by_name(options, named):
     with pytest.raises(ValueError, match=named):

@@ -110,6 +110,74 @@ def test_forward_equals_its_equations_written_out():
     torch.testing.assert_close(output.log_posterior.exp(), posterior)
 
 
+def shapes(model: JIADF) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("fusion", "joint"), [("mmfa", 10), ("concat", 2 * FEATURES + 8)])
+def test_a_gate_on_features_differs_in_its_first_layer_alone(fusion, joint):
+    paper, model = network(fusion=fusion), network(fusion=fusion, gate_input="features")
+    width = 2 * FEATURES + 8 + joint  # image, metadata, joint
+    changed = {name: s for name, s in shapes(model).items() if s != shapes(paper).get(name)}
+    assert set(shapes(model)) == set(shapes(paper))
+    assert changed == {"adf.gate.0.weight": (32, width)}
+    kept = {k: v for k, v in paper.state_dict().items() if k not in changed}
+    model.load_state_dict(kept, strict=False)
+    batch = batch_of()
+    output, reference = model(batch), paper(batch)
+    image = torch.cat([batch["dermoscopic"], batch["clinical"]], dim=-1)
+    streams = [image, model.metadata_encoder(batch["metadata"])]
+    f_joint = model.fusion(streams) if fusion == "mmfa" else torch.cat(streams, dim=-1)
+    weights = model.adf.gate(torch.cat([*streams, f_joint], dim=-1)).softmax(-1)
+    torch.testing.assert_close(output.weights, weights)
+    for name, value in output.logits.items():
+        assert torch.equal(value, reference.logits[name])
+    posterior = sum(weights[:, [b]] * z.softmax(-1) for b, z in enumerate(output.logits.values()))
+    torch.testing.assert_close(output.log_posterior.exp(), posterior)
+
+
+def test_the_gate_reads_the_features_that_the_heads_see():
+    model = network(gate_input="features", dropout=0.5).train()
+    seen = {}
+    for name, module in {**dict(model.heads.items()), "gate": model.adf.gate}.items():
+        module.register_forward_pre_hook(lambda _, x, name=name: seen.update({name: x[0]}))
+    model(batch_of())
+    assert torch.equal(seen.pop("gate"), torch.cat(list(seen.values()), dim=-1))
+    assert (seen["image"] == 0).any()  # dropped out
+
+
+def test_three_tokens_differ_in_the_attention_path_alone():
+    paper, model = network(), network(mmfa_tokens=3)
+    extra = {name: s for name, s in shapes(model).items() if s != shapes(paper).get(name)}
+    assert set(shapes(paper)) <= set(shapes(model))
+    assert extra == {
+        "fusion.qkv.0.weight": (18, FEATURES),  # 3 maps of 2 heads of width 3
+        "fusion.qkv.1.weight": (18, FEATURES),
+        "fusion.qkv.2.weight": (18, 8),
+        "fusion.attention_out.weight": (10, 3 * 6),
+    }
+    assert list(model.config.token_widths) == ["clinical", "dermoscopic", "metadata"]
+    assert model.config.branch_names == paper.config.branch_names
+    batch = batch_of()
+    output = model(batch)
+    metadata = model.metadata_encoder(batch["metadata"])
+    joint, attention = model.fusion(
+        [batch["clinical"], batch["dermoscopic"], metadata], return_attention=True
+    )
+    assert output.attention.shape == (6, 2, 3, 3)
+    torch.testing.assert_close(output.attention, attention)
+    torch.testing.assert_close(output.logits["joint"], model.heads["joint"](joint))
+    image = torch.cat([batch["dermoscopic"], batch["clinical"]], dim=-1)
+    torch.testing.assert_close(output.logits["image"], model.heads["image"](image))
+
+
+@pytest.mark.parametrize("modalities", ["C", "D", "M", "CD", "CM", "DM"])
+def test_three_tokens_make_no_difference_without_all_three_modalities(modalities):
+    paper, model = network(modalities=modalities), network(modalities=modalities, mmfa_tokens=3)
+    assert shapes(model) == shapes(paper)
+    assert torch.equal(model(batch_of()).log_posterior, paper(batch_of()).log_posterior)
+
+
 def test_the_fixed_average_is_the_mean_of_the_branch_posteriors():
     output = network(decision="average")(batch_of())
     mean = torch.stack([value.softmax(-1) for value in output.logits.values()]).mean(0)
@@ -157,6 +225,79 @@ def test_each_variant_differs_in_exactly_what_its_row_says(
     assert all(weights[name] > 0 for name in auxiliary)
 
 
+WHOLE = {"image": 2 * FEATURES, "metadata": 8, "joint": 10}
+
+
+@pytest.mark.parametrize(
+    ("modalities", "encoded", "heads"),
+    [
+        ("C", False, {"joint": FEATURES}),
+        ("D", False, {"joint": FEATURES}),
+        ("M", True, {"joint": 8}),
+        ("CD", False, {"clinical": FEATURES, "dermoscopic": FEATURES, "joint": 10}),
+        ("CM", True, WHOLE | {"image": FEATURES}),
+        ("DM", True, WHOLE | {"image": FEATURES}),
+        ("CDM", True, WHOLE),
+    ],
+)
+def test_each_subset_differs_in_exactly_what_its_row_of_table_2_says(modalities, encoded, heads):
+    """Encoders, heads and their inputs, gate, and the terms of the objective."""
+    model = network(modalities=modalities)
+    fused = len(modalities) > 1
+    parts = {f"heads.{name}" for name in heads} | ({"fusion", "adf"} if fused else set())
+    assert blocks(model) == parts | ({"metadata_encoder"} if encoded else set())
+    names = {"C": "clinical", "D": "dermoscopic"}
+    assert set(model.image_encoders) == {names[letter] for letter in modalities if letter != "M"}
+    assert {name: head.in_features for name, head in model.heads.items()} == heads
+
+    whole = shapes(network())
+    differing = {n.split(".")[0] for n, s in shapes(model).items() if whole.get(n) != s}
+    # Only what reads the streams' features changes its width; the gate reads three heads as ever.
+    assert differing <= {"fusion", "heads"}
+    assert fused or "adf.gate.0.weight" not in shapes(model)
+
+    output = model(batch_of())
+    weights = branch_lambdas(model.config.branch_names)
+    target = torch.arange(6) % CLASSES
+    total, terms = JointIndividualLoss(weights, num_classes=CLASSES)(output, target)
+    assert set(terms) == {"final", *heads}
+    auxiliary = heads if fused else ()
+    torch.testing.assert_close(
+        total, terms["final"] + sum(weights[name] * terms[name] for name in auxiliary)
+    )
+    assert sum(weights[name] for name in auxiliary) == (1.0 if fused else 0.0)
+    own_nll = torch.nn.functional.nll_loss(output.log_posterior, target)
+    torch.testing.assert_close(terms["final"], own_nll)
+
+
+@pytest.mark.parametrize(
+    ("paths", "absent"),
+    [
+        ("skip", ("fusion.qkv.", "fusion.attention_out.")),
+        ("attention", ("fusion.skip_out.",)),
+        ("both", ()),
+    ],
+)
+def test_each_path_differs_in_exactly_what_its_row_of_table_3_says(paths, absent):
+    """Parameters of the other path are gone; heads, gate and objective are those of ji-adf."""
+    whole, model = network(), network(paths=paths)
+    expected = {n: s for n, s in shapes(whole).items() if not n.startswith(absent)}
+    assert shapes(model) == expected
+    assert len(expected) < len(shapes(whole)) or paths == "both"
+    model.load_state_dict({k: v for k, v in whole.state_dict().items() if k in expected})
+    output, reference = model(batch_of()), whole(batch_of())
+    assert (output.attention is None) == (paths == "skip")
+    for name in ("image", "metadata"):
+        assert torch.equal(output.logits[name], reference.logits[name])
+    if paths == "both":
+        return
+    assert not torch.allclose(output.logits["joint"], reference.logits["joint"])
+    _, terms = JointIndividualLoss(branch_lambdas(model.config.branch_names), num_classes=CLASSES)(
+        output, torch.arange(6) % CLASSES
+    )
+    assert set(terms) == {"final", "image", "metadata", "joint"}
+
+
 def test_variant_overrides_touch_only_what_figure_3_compares():
     allowed = {"fusion", "branches", "decision", *LAMBDAS}
     assert all(set(changes) <= allowed for changes in VARIANTS.values())
@@ -168,9 +309,13 @@ def test_variant_overrides_touch_only_what_figure_3_compares():
 
 
 @pytest.mark.parametrize("modalities", ["CD", "DM", "CDM"])
-@pytest.mark.parametrize("decision", ["adf", "average"])
-def test_the_final_loss_alone_reaches_every_parameter_and_encoder(modalities, decision):
-    config = config_of(modalities=modalities, decision=decision)
+@pytest.mark.parametrize(
+    "design",
+    [{}, {"decision": "average"}, {"gate_input": "features"}, {"mmfa_tokens": 3}],
+    ids=str,
+)
+def test_the_final_loss_alone_reaches_every_parameter_and_encoder(modalities, design):
+    config = config_of(modalities=modalities, **design)
     encoders = {name: torch.nn.Linear(FEATURES, FEATURES) for name in config.image_streams}
     torch.manual_seed(0)
     model = JIADF(config, encoders)
@@ -267,9 +412,12 @@ def test_several_seeds_can_run_as_one_stacked_network():
 
 def test_configuration_from_flat_parameters():
     flat = {"modalities": "MDC", "fusion_paths": "skip", "epochs": 3, "num_heads": 2}
+    flat |= {"gate_input": "features", "mmfa_tokens": 3}
     config = NetworkConfig.from_parameters(flat, image_features=7, metadata_features=9)
     assert (config.modalities, config.paths, config.num_heads) == ("CDM", "skip", 2)
+    assert (config.gate_input, config.mmfa_tokens) == ("features", 3)
     assert config.stream_widths == {"image": 14, "metadata": 128}
+    assert config.token_widths == {"clinical": 7, "dermoscopic": 7, "metadata": 128}
 
 
 @pytest.mark.parametrize(
@@ -284,6 +432,10 @@ def test_configuration_from_flat_parameters():
         ({"decision": "vote"}, "decision is 'vote'"),
         ({"branches": "joint"}, "set decision to 'joint'"),
         ({"fusion": "concat", "paths": "skip"}, "set fusion to 'mmfa'"),
+        ({"gate_input": "images"}, "gate_input is 'images': choose one of logits, features"),
+        ({"gate_input": "features", "decision": "average"}, "leave gate_input at 'logits'"),
+        ({"mmfa_tokens": 4}, "mmfa_tokens is 4: choose one of 2, 3"),
+        ({"fusion": "concat", "mmfa_tokens": 3}, "leave mmfa_tokens at 2"),
         ({"image_features": 0}, "image_features is 0"),
         ({"metadata_features": 0}, "metadata_features is 0"),
         ({"num_classes": 1}, "num_classes is 1"),
