@@ -20,7 +20,6 @@ from pandas.io.formats.style import Styler
 
 from jiadf.config import Parameters
 from jiadf.data.images import default_cache_dir
-from jiadf.files import code_fingerprint
 from jiadf.grid import Grid, load_grid, pooled_predictions, probabilities, run_grid
 from jiadf.inputs import table_fingerprint
 from jiadf.paper import PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, paper_table
@@ -31,6 +30,7 @@ from jiadf.results import (
     summarise_seeds,
     truth_codes,
 )
+from jiadf.train import training_code
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,8 +172,8 @@ def run_ablation(
 
 
 def _cached_folder(grid: Grid, lesions: pd.DataFrame) -> Path:
-    code = code_fingerprint("train.py", "build.py", "features.py", "inputs.py", "models", "data")
-    parts = [grid.model_dump_json(exclude={"systems"}), table_fingerprint(lesions), code]
+    base = grid.model_dump_json(exclude={"systems"})
+    parts = [base, table_fingerprint(lesions), training_code()]
     digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
     return default_cache_dir() / "grids" / digest
 
@@ -209,20 +209,28 @@ def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`): a row a claim, text cells."""
-    cells = [f"{row.verdict} ({row.difference:+.2f})" for row in judged.itertuples()]
-    table = judged.assign(cell=cells, metric=judged["metric"].map(METRIC_NAMES))
-    names = list(dict.fromkeys(table["metric"]))
-    wide = table.pivot(index=["source", "claim"], columns="metric", values="cell")
-    order = judged[["source", "claim"]].drop_duplicates()
-    wide = wide.reindex(pd.MultiIndex.from_frame(order))[names].fillna("not claimed")
+def verdict_table(judged: pd.DataFrame, rows: str = "pair") -> pd.DataFrame:
+    """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`) as text, a column a metric.
+
+    With ``rows="pair"`` a row is named by its systems and a cell holds verdict and difference; with
+    ``rows="claim"`` it is named in words, and a cell holds the adjusted p-value too.
+    """
+    differences = [f"{value:+.2f}".replace("-", "−") for value in judged["difference"]]
+    cells = judged["verdict"] + " (" + differences
+    if rows == "claim":
+        cells += ", p " + judged["p_holm"].map("{:.3f}".format)
+    pairs = judged["better"] + " above " + judged["worse"]
+    metrics = judged["metric"].map(METRIC_NAMES)
+    table = judged.assign(cell=cells + ")", pair=pairs, metric=metrics)
+    wide = table.pivot(index=["source", rows], columns="metric", values="cell")
+    order = table[["source", rows]].drop_duplicates()
+    wide = wide.reindex(pd.MultiIndex.from_frame(order))[metrics.unique()].fillna("not claimed")
     wide = wide.rename_axis(columns=None)
     return wide.droplevel("source") if judged["source"].nunique() == 1 else wide
 
 
-def show_verdicts(judged: pd.DataFrame) -> Styler:
-    """Show :func:`verdict_table` with what holds and what does not coloured, claims in full."""
+def show_verdicts(judged: pd.DataFrame, rows: str = "pair") -> Styler:
+    """Show :func:`verdict_table` with what holds and what does not coloured."""
 
     def colour(cell: str) -> str:
         for verdict, background in _COLOURS.items():
@@ -230,7 +238,7 @@ def show_verdicts(judged: pd.DataFrame) -> Styler:
                 return f"background-color: {background}; color: black"
         return ""
 
-    return verdict_table(judged).style.map(colour)
+    return verdict_table(judged, rows).style.map(colour)
 
 
 def count_verdicts(judged: pd.DataFrame, where: str) -> str:

@@ -132,17 +132,20 @@ def test_a_failed_run_stops_the_page_with_its_reason(lesions, folder, run):
 
 
 def test_verdicts_are_counted_and_laid_out():
-    rows = [("a", "macro_auc", HOLDS, 0.1), ("a", "mean_dice", UNDECIDED, -0.02)]
-    rows += [("b", "macro_auc", FAILS, -0.3)]
-    judged = pd.DataFrame(rows, columns=["claim", "metric", "verdict", "difference"])
-    judged["source"] = "Table 2"
+    rows = [("a", "CD", "C", "macro_auc", HOLDS, 0.1, 0.004)]
+    rows += [("a", "CD", "C", "mean_dice", UNDECIDED, -0.02, 0.8)]
+    rows += [("b", "CM", "C", "macro_auc", FAILS, -0.3, 0.001)]
+    names = ["claim", "better", "worse", "metric", "verdict", "difference", "p_holm"]
+    judged = pd.DataFrame(rows, columns=names).assign(source="Table 2")
     table = verdict_table(judged)
-    assert table.loc["a", "macro AUC"] == "holds (+0.10)"
-    assert table.loc["b", "mean Dice"] == "not claimed"
+    assert table.loc["CD above C", "macro AUC"] == "holds (+0.10)"
+    assert table.loc["CD above C", "mean Dice"] == "cannot be told apart (−0.02)"
+    assert table.loc["CM above C", "mean Dice"] == "not claimed"
+    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "holds (+0.10, p 0.004)"
     shown = show_verdicts(judged).to_html()
     assert shown.count("background-color") == 2
     both = pd.concat([judged, judged.assign(source="Table 3")])
-    assert verdict_table(both).index.names == ["source", "claim"]
+    assert verdict_table(both).index.names == ["source", "pair"]
     told = count_verdicts(judged, "on 3 lesions")
     assert "On 3 lesions, of 3 orderings" in told
     assert "1 hold, 1 do not hold, and 1 cannot be told apart" in told
