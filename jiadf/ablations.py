@@ -278,7 +278,8 @@ class Recorded:
         """Mean branch weights, a row a system of this ablation."""
         means = _mean_table(self.provenance["gate_means"])
         systems = [s for s in self.table["system"].unique() if IN_GRID.get(s, s) in means.index]
-        return means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
+        means = means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
+        return means.dropna(axis="columns", how="all")
 
 
 def read_ablation(

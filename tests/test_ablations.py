@@ -175,6 +175,7 @@ def test_a_recorded_grid_is_read_back(lesions, cache_dir, tmp_path, monkeypatch)
         assert set(record.claims["source"]) == {source}
         assert beside_paper(source, record.table).shape[1] == len(ablation.metrics)
         assert ablation.reference in record.gate_means().index
+        assert record.gate_means().notna().any().all()
         flipped = record.differences(ablation.reference)
         assert (flipped["reference"] == ablation.reference).all()
         pairs = list(dict.fromkeys(flipped["system"]))
