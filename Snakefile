@@ -1,15 +1,16 @@
-# The build graph: synthetic data -> run -> executed notebooks -> book. `make book` calls it;
-# book/architecture.md says how to run it on a cluster.
+# The build graph: synthetic data -> runs -> executed notebooks -> book. `make book` calls it;
+# book/how_to_run.md says how to run it on a cluster, and a grid of runs on MILK10k.
 
 import sys
 
 sys.path.insert(0, workflow.basedir)
-from book.sources import sources
+from book.sources import notebook_code, sources
 
 NOTEBOOKS = [Path(p).stem for p in sorted(glob_wildcards("notebooks/{name,[0-9][^/]*}.ipynb").name)]
 PAGES = [p for p in Path("book").glob("*.md")]
 DATA, RUN, SOURCE = "_build/synthetic", "_build/runs/ji-adf", "_build/source"
 PARAMS = "params/synthetic.yaml"
+GRID, GRID_RUNS = "params/grids/synthetic.yaml", "_build/grid"
 
 
 rule book:
@@ -59,26 +60,83 @@ rule train:
         " || {{ cat {log}; exit 1; }}"
 
 
+# The ablations of the book: many short runs, so one process makes them all.
+rule synthetic_grid:
+    input:
+        sources("jiadf.grid"),
+        PARAMS,
+        "params/grids/paper.yaml",  # names its systems
+        data=rules.synthetic.output,
+        grid=GRID,
+    output:
+        directory(GRID_RUNS),
+    log:
+        "_build/logs/grid.log",
+    shell:
+        "jiadf grid {input.grid} --data {DATA} --runs {output} > {log} 2>&1"
+        " || {{ cat {log}; exit 1; }}"
+
+
+# A grid of your own data, a system a job; `jiadf grid` repeats no finished run. Not part of the book:
+#   snakemake --cores 2 --keep-going grid --config grid=FILE data=DIR runs=DIR
+if "grid" in config:
+    from jiadf.grid import load_grid  # torch: too slow to import where it is not needed
+
+    SYSTEMS = {name.replace(" ", "_"): name for name in load_grid(config["grid"]).overrides()}
+    RUNS = config.get("runs", f"runs/{Path(config['grid']).stem}")
+
+    rule grid:
+        input:
+            expand("{runs}/{folder}/.done", runs=RUNS, folder=SYSTEMS),
+
+    rule grid_system:
+        input:
+            config["grid"],
+        output:
+            touch(f"{RUNS}/{{folder}}/.done"),
+        params:
+            system=lambda wildcards: SYSTEMS[wildcards.folder],
+        shell:
+            "jiadf grid {input:q} --data {config[data]:q} --runs {RUNS:q} --system {params.system:q}"
+
+
 def package_files(wildcards):
     return sources(f"notebooks/{wildcards.name}.ipynb")
+
+
+def uses_grid(wildcards):
+    return "\nruns_dir = " in notebook_code(Path(f"notebooks/{wildcards.name}.ipynb"))
+
+
+def runs(wildcards):
+    return rules.synthetic_grid.output if uses_grid(wildcards) else rules.train.output
+
+
+def settings(wildcards):
+    """Give a page its parameters; those of the ablations stand in their grid."""
+    if uses_grid(wildcards):
+        return f"--offer grid={GRID} --offer runs_dir={GRID_RUNS}"
+    return f"--params {PARAMS} --offer run_dir={RUN}"
 
 
 rule notebook:
     input:
         package_files,
-        rules.train.output,
+        runs,
         "book/execute.py",
         PARAMS,
         [str(p) for p in Path("book/results").rglob("*") if p.is_file()],
         notebook="notebooks/{name}.ipynb",
     output:
         f"{SOURCE}/notebooks/{{name}}.ipynb",
+    params:
+        settings=settings,
     log:
         "_build/logs/{name}.log",
     shell:
         """
-        python book/execute.py {input.notebook} --out {SOURCE}/notebooks --params {PARAMS} \
-            --offer data_dir={DATA} --offer run_dir={RUN} > {log} 2>&1 || {{ cat {log}; exit 1; }}
+        python book/execute.py {input.notebook} --out {SOURCE}/notebooks --offer data_dir={DATA} \
+            {params.settings} > {log} 2>&1 || {{ cat {log}; exit 1; }}
         """
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from jiadf.config import Parameters
 from jiadf.data.images import default_cache_dir
-from jiadf.files import code_fingerprint
 from jiadf.grid import Grid, load_grid, pooled_predictions, probabilities, run_grid
 from jiadf.inputs import table_fingerprint
 from jiadf.paper import PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, paper_table
@@ -30,9 +30,11 @@ from jiadf.results import (
     summarise_seeds,
     truth_codes,
 )
+from jiadf.train import training_code
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
 ROOT = Path(__file__).resolve().parents[1]
+_BRANCHES = ("clinical", "dermoscopic", "image", "metadata", "joint")
 IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, names in the grid
 
 
@@ -100,7 +102,12 @@ class Predictions:
     def gate_means(self) -> pd.DataFrame:
         """Mean branch weights of every system that has more than one branch, a row a system."""
         gates = {name: self.gate(name) for name in self.tables}
-        return pd.DataFrame({n: g.mean() for n, g in gates.items() if g is not None}).T
+        return _mean_table({n: g.mean() for n, g in gates.items() if g is not None})
+
+
+def _mean_table(means: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(means).T
+    return table[[branch for branch in _BRANCHES if branch in table]]
 
 
 def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
@@ -165,8 +172,8 @@ def run_ablation(
 
 
 def _cached_folder(grid: Grid, lesions: pd.DataFrame) -> Path:
-    code = code_fingerprint("train.py", "build.py", "features.py", "inputs.py", "models", "data")
-    parts = [grid.model_dump_json(exclude={"systems"}), table_fingerprint(lesions), code]
+    base = grid.model_dump_json(exclude={"systems"})
+    parts = [base, table_fingerprint(lesions), training_code()]
     digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
     return default_cache_dir() / "grids" / digest
 
@@ -202,29 +209,52 @@ def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`): a row a claim, text cells."""
-    cells = [f"{row.verdict} ({row.difference:+.2f})" for row in judged.itertuples()]
-    table = judged.assign(cell=cells, metric=judged["metric"].map(METRIC_NAMES))
-    names = list(dict.fromkeys(table["metric"]))
-    wide = table.pivot(index=["source", "claim"], columns="metric", values="cell")
-    order = judged[["source", "claim"]].drop_duplicates()
-    wide = wide.reindex(pd.MultiIndex.from_frame(order))[names].fillna("not claimed")
-    return wide.rename_axis(columns=None)
+def verdict_table(judged: pd.DataFrame, rows: str = "pair") -> pd.DataFrame:
+    """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`) as text, a column a metric.
+
+    With ``rows="pair"`` a row is named by its systems and a cell holds verdict and difference; with
+    ``rows="claim"`` it is named in words, and a cell holds the adjusted p-value too.
+    """
+    differences = [f"{value:+.2f}".replace("-", "−") for value in judged["difference"]]
+    cells = judged["verdict"] + " (" + differences
+    if rows == "claim":
+        cells += ", p " + judged["p_holm"].map("{:.3f}".format)
+    pairs = judged["better"] + " above " + judged["worse"]
+    metrics = judged["metric"].map(METRIC_NAMES)
+    table = judged.assign(cell=cells + ")", pair=pairs, metric=metrics)
+    wide = table.pivot(index=["source", rows], columns="metric", values="cell")
+    order = table[["source", rows]].drop_duplicates()
+    wide = wide.reindex(pd.MultiIndex.from_frame(order))[metrics.unique()].fillna("not claimed")
+    wide = wide.rename_axis(columns=None)
+    return wide.droplevel("source") if judged["source"].nunique() == 1 else wide
 
 
-def count_verdicts(judged: pd.DataFrame) -> str:
-    """Say how many claims hold, in one sentence."""
+def show_verdicts(judged: pd.DataFrame, rows: str = "pair") -> Styler:
+    """Show :func:`verdict_table` with what holds and what does not coloured."""
+
+    def colour(cell: str) -> str:
+        for verdict, background in _COLOURS.items():
+            if cell.startswith(f"{verdict} ("):
+                return f"background-color: {background}; color: black"
+        return ""
+
+    return verdict_table(judged, rows).style.map(colour)
+
+
+def count_verdicts(judged: pd.DataFrame, where: str) -> str:
+    """Say in one sentence how many claims hold, ``where`` being e.g. "on MILK10k"."""
     counts = judged["verdict"].value_counts()
     told = [f"{counts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items()]
     return (
-        f"Of {len(judged)} orderings that the paper claims (a pair of systems in one metric), "
+        f"{where[0].upper()}{where[1:]}, of {len(judged)} orderings that the paper claims "
+        "(a pair of systems in one metric), "
         f"{told[0]}, {told[1]}, and {told[2]} at this sample size "
         "(paired permutation test, Holm-adjusted within each metric)."
     )
 
 
 _COUNTED = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be told apart"}
+_COLOURS = {HOLDS: "#b9dcf2", FAILS: "#f6cfa0"}  # blue and orange, told apart by everybody
 
 
 @dataclass(frozen=True)
@@ -237,16 +267,19 @@ class Recorded:
 
     def differences(self, reference: str) -> pd.DataFrame:
         """Return the claims that ``reference`` is better, laid out as comparisons with it."""
+        order = {system: place for place, system in enumerate(self.table["system"].unique())}
         chosen = self.claims[self.claims["better"] == reference]
+        chosen = chosen.sort_values("worse", key=lambda names: names.map(order), kind="stable")
         flipped = {"difference": -chosen["difference"], "low": -chosen["high"]}
         flipped |= {"high": -chosen["low"], "system": chosen["worse"]}
         return chosen.assign(**flipped, reference=reference)
 
     def gate_means(self) -> pd.DataFrame:
         """Mean branch weights, a row a system of this ablation."""
-        means = pd.DataFrame(self.provenance.get("gate_means", {})).T
+        means = _mean_table(self.provenance["gate_means"])
         systems = [s for s in self.table["system"].unique() if IN_GRID.get(s, s) in means.index]
-        return means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
+        means = means.reindex([IN_GRID.get(s, s) for s in systems]).set_axis(systems)
+        return means.dropna(axis="columns", how="all")
 
 
 def read_ablation(

@@ -178,7 +178,9 @@ def grid_command(
     lesions = read_lesions(data, "training")
     failed = run_grid(grid, lesions, runs, cache, only=system, progress=not quiet)
     made = collect(grid, runs).query("state == 'finished'")
-    for name, rows in made.groupby("system", sort=False) if len(made) else ():
+    if system is not None:
+        made = made[made["system"] == system]
+    for name, rows in made.groupby("system", sort=False):
         spread = f" ± {rows['macro_f1'].std():.3f}" if len(rows) > 1 else ""
         typer.echo(f"{name}: macro-F1 {rows['macro_f1'].mean():.3f}{spread}, {len(rows)} runs")
     if failed:

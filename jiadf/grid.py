@@ -6,7 +6,7 @@ A grid is a YAML file::
                                # later ones win
     protocol: out-of-fold      # or: validation
     seeds: [0, 1]
-    systems:                   # a name and what it changes
+    systems:                   # a name and what it changes; or a grid file, whose systems these are
       CDM: {}
       CD: {modalities: CD}
     axes:                      # optional: every combination is a system of its own
@@ -119,6 +119,8 @@ def load_grid(file: str | Path) -> Grid:
     parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
     if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
         values["base"] = {name: value for part in parts for name, value in part.items()}
+    if isinstance(values.get("systems"), str):
+        values["systems"] = read_yaml(file.parent / values["systems"]).get("systems", {})
     try:
         grid = Grid(**values)
     except ValidationError as error:

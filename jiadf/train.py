@@ -105,11 +105,16 @@ def train(
     return run
 
 
+def training_code() -> str:
+    """Digest the code that a run depends on: runs in the cache are of one version of it."""
+    files = ("train.py", "predict.py", "build.py", "features.py", "inputs.py", "models", "data")
+    return code_fingerprint(*files)
+
+
 def _cached_run(
     lesions: pd.DataFrame, parameters: Parameters, cache_dir: str | Path | None
 ) -> Path:
-    code = code_fingerprint("train.py", "build.py", "features.py", "inputs.py", "models", "data")
-    parts = [table_fingerprint(lesions), to_yaml(parameters), code]
+    parts = [table_fingerprint(lesions), to_yaml(parameters), training_code()]
     digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
     return Path(cache_dir or default_cache_dir()) / "runs" / digest
 

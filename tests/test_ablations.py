@@ -16,6 +16,7 @@ from jiadf.ablations import (
     open_grid,
     read_ablation,
     run_ablation,
+    show_verdicts,
     verdict_table,
 )
 from jiadf.config import ParameterError
@@ -27,7 +28,8 @@ from jiadf.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.conftest import TINY
 
 KNOBS = TINY | {"feature_views": 1, "epochs": 1, "batch_size": None}
-PAPER, SYNTHETIC = "params/grids/paper.yaml", "params/grids/synthetic.yaml"
+GRIDS = [f"params/grids/{name}.yaml" for name in ("paper", "paper_gpu", "synthetic")]
+SYNTHETIC = GRIDS[-1]
 SOURCES = list(ABLATIONS)
 
 
@@ -48,7 +50,7 @@ def run(lesions, cache_dir, folder, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("file", [PAPER, SYNTHETIC])
+@pytest.mark.parametrize("file", GRIDS)
 def test_grids_hold_every_row_of_the_paper(file):
     grids = {source: open_grid(file, {}, source).systems for source in SOURCES}
     for name in ABLATIONS["Table 2"].systems[:-1]:
@@ -106,6 +108,7 @@ def test_gate_weights_stand_where_there_is_a_gate(run):
     assert list(means.index) == ["CD", "CM", "DM", "CDM"]
     np.testing.assert_allclose(means.sum(axis=1), 1, atol=1e-4)
     assert np.isnan(means.loc["CD", "metadata"])
+    assert list(means.columns) == ["clinical", "dermoscopic", "image", "metadata", "joint"]
     plt.close(plots.gate_means(means))
     with pytest.raises(ValueError, match="sum to 1"):
         plots.gate_means(means * 2)
@@ -129,15 +132,22 @@ def test_a_failed_run_stops_the_page_with_its_reason(lesions, folder, run):
 
 
 def test_verdicts_are_counted_and_laid_out():
-    rows = [("a", "macro_auc", HOLDS, 0.1), ("a", "mean_dice", UNDECIDED, -0.02)]
-    rows += [("b", "macro_auc", FAILS, -0.3)]
-    judged = pd.DataFrame(rows, columns=["claim", "metric", "verdict", "difference"])
-    judged["source"] = "Table 2"
+    rows = [("a", "CD", "C", "macro_auc", HOLDS, 0.1, 0.004)]
+    rows += [("a", "CD", "C", "mean_dice", UNDECIDED, -0.02, 0.8)]
+    rows += [("b", "CM", "C", "macro_auc", FAILS, -0.3, 0.001)]
+    names = ["claim", "better", "worse", "metric", "verdict", "difference", "p_holm"]
+    judged = pd.DataFrame(rows, columns=names).assign(source="Table 2")
     table = verdict_table(judged)
-    assert table.loc[("Table 2", "a"), "macro AUC"] == "holds (+0.10)"
-    assert table.loc[("Table 2", "b"), "mean Dice"] == "not claimed"
-    told = count_verdicts(judged)
-    assert "Of 3 orderings" in told
+    assert table.loc["CD above C", "macro AUC"] == "holds (+0.10)"
+    assert table.loc["CD above C", "mean Dice"] == "cannot be told apart (−0.02)"
+    assert table.loc["CM above C", "mean Dice"] == "not claimed"
+    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "holds (+0.10, p 0.004)"
+    shown = show_verdicts(judged).to_html()
+    assert shown.count("background-color") == 2
+    both = pd.concat([judged, judged.assign(source="Table 3")])
+    assert verdict_table(both).index.names == ["source", "pair"]
+    told = count_verdicts(judged, "on 3 lesions")
+    assert "On 3 lesions, of 3 orderings" in told
     assert "1 hold, 1 do not hold, and 1 cannot be told apart" in told
 
 
@@ -165,9 +175,14 @@ def test_a_recorded_grid_is_read_back(lesions, cache_dir, tmp_path, monkeypatch)
         assert set(record.claims["source"]) == {source}
         assert beside_paper(source, record.table).shape[1] == len(ablation.metrics)
         assert ablation.reference in record.gate_means().index
+        assert record.gate_means().notna().any().all()
         flipped = record.differences(ablation.reference)
         assert (flipped["reference"] == ablation.reference).all()
-        first = record.claims.query("better == @ablation.reference").iloc[0]
-        assert flipped.iloc[0]["difference"] == -first["difference"]
+        pairs = list(dict.fromkeys(flipped["system"]))
+        assert pairs == [s for s in ablation.systems if s in pairs]
+        first = flipped.iloc[0]
+        own = record.claims.query("better == @ablation.reference and worse == @first.system")
+        own = own.set_index("metric").loc[first["metric"]]
+        assert first["difference"] == -own["difference"]
         assert (flipped["low"] <= flipped["high"]).all()
         plt.close(plots.paired_differences(flipped))

@@ -78,6 +78,14 @@ def test_of_several_bases_later_ones_win(write, tmp_path):
     assert (run.parameters.epochs, run.parameters.batch_size) == (2, 8)
 
 
+def test_systems_may_be_those_of_another_grid(write, tmp_path):
+    (tmp_path / "other.yaml").write_text("seeds: [8]\nsystems: {x: {dropout: 0}, y: {}}")
+    grid = write(systems="other.yaml")
+    assert (list(grid.systems), grid.seeds) == (["x", "y"], [0])
+    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
+        write(systems="none.yaml")
+
+
 def test_axes_multiply_out(write, tmp_path):
     grid = write(axes={"dropout": [0, 0.5], "use_monet": [True, False]}, seeds=[3, 4])
     runs = list(grid.runs(tmp_path))
