@@ -12,7 +12,8 @@ same parameters and seeds in both:
     figures are optimistic. They exist to stand beside ``jiadf train``.
 ``out-of-fold``
     Five folds in turn are the test part, the next one validates, three train. Every lesion is
-    scored once, by networks that took no part of their training or of any choice from it.
+    scored once, by networks that took neither training nor the choice of an epoch from it. (What
+    the parameter file says was chosen on validation lesions is the exception.)
 
 Finished runs are kept under ``--runs`` and not repeated. Nothing but metrics is written to
 ``book/results``.
