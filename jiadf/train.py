@@ -170,6 +170,8 @@ class Trainer:
             network, optimizer, self._loader(data, shuffle=True)
         )
         self.val_rows = rows["val"]
+        # Prepared once: Accelerate keeps every loader it prepares, and the loader its workers.
+        self.val_loader = self._eval_loader(self.val_rows)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
 
@@ -183,6 +185,9 @@ class Trainer:
             persistent_workers=self.parameters.num_workers > 0,
             pin_memory=self.accelerator.device.type == "cuda",
         )
+
+    def _eval_loader(self, rows: np.ndarray) -> DataLoader:
+        return self.accelerator.prepare(self._loader(LesionDataset(self.inputs, rows)))
 
     @property
     def bare_network(self) -> torch.nn.Module:
@@ -255,7 +260,7 @@ class Trainer:
         return means
 
     def _validate(self) -> dict[str, float]:
-        log_posterior, _ = self.predict(self.val_rows)
+        log_posterior, _ = predict_batches(self.network, self.val_loader, self.accelerator)
         truth = self.inputs.target[self.val_rows]
         # One weighting, of ones: the figures of metrics.summary in a twentieth of its time.
         posterior = np.exp(log_posterior).astype(np.float64)
@@ -266,8 +271,7 @@ class Trainer:
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return log posteriors (N, K) and branch weights (N, b), or None, of some lesions."""
-        loader = self.accelerator.prepare(self._loader(LesionDataset(self.inputs, rows)))
-        return predict_batches(self.network, loader, self.accelerator)
+        return predict_batches(self.network, self._eval_loader(rows), self.accelerator)
 
     def _checkpoint(self) -> None:
         state, tensors = split_tensors(self.optimizer.state_dict(), "optimizer")
