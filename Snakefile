@@ -1,6 +1,7 @@
 # The build graph: synthetic data -> runs -> executed notebooks -> book. `make book` calls it;
 # book/how_to_run.md says how to run it on a cluster, and a grid of runs on MILK10k.
 
+import re
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -10,7 +11,6 @@ NOTEBOOKS = [Path(p).stem for p in sorted(glob_wildcards("notebooks/{name,[0-9][
 PAGES = [p for p in Path("book").glob("*.md")]
 DATA, RUN, SOURCE = "_build/synthetic", "_build/runs/ji-adf", "_build/source"
 PARAMS = "params/synthetic.yaml"
-GRID, GRID_RUNS = "params/grids/synthetic.yaml", "_build/grid"
 
 
 rule book:
@@ -60,18 +60,19 @@ rule train:
         " || {{ cat {log}; exit 1; }}"
 
 
-# The ablations of the book: many short runs, so one process makes them all.
+# The grids of the book's pages: many short runs, so one process makes all of a grid.
 rule synthetic_grid:
     input:
         sources("jiadf.grid"),
         PARAMS,
-        "params/grids/paper.yaml",  # names its systems
+        "params/grids/paper.yaml",  # these two name the systems of the synthetic ones
+        "params/grids/trust.yaml",
         data=rules.synthetic.output,
-        grid=GRID,
+        grid="params/grids/{grid}.yaml",
     output:
-        directory(GRID_RUNS),
+        directory("_build/grids/{grid}"),
     log:
-        "_build/logs/grid.log",
+        "_build/logs/grid_{grid}.log",
     shell:
         "jiadf grid {input.grid} --data {DATA} --runs {output} > {log} 2>&1"
         " || {{ cat {log}; exit 1; }}"
@@ -104,18 +105,23 @@ def package_files(wildcards):
     return sources(f"notebooks/{wildcards.name}.ipynb")
 
 
-def uses_grid(wildcards):
-    return "\nruns_dir = " in notebook_code(Path(f"notebooks/{wildcards.name}.ipynb"))
+def grid_of(wildcards):
+    """Name the grid that a page reads, from its `grid = "params/grids/NAME.yaml"`; or None."""
+    code = notebook_code(Path(f"notebooks/{wildcards.name}.ipynb"))
+    found = re.search(r'^grid = "params/grids/(\w+)\.yaml"', code, re.MULTILINE)
+    return found and found[1]
 
 
 def runs(wildcards):
-    return rules.synthetic_grid.output if uses_grid(wildcards) else rules.train.output
+    grid = grid_of(wildcards)
+    return f"_build/grids/{grid}" if grid else rules.train.output
 
 
 def settings(wildcards):
-    """Give a page its parameters; those of the ablations stand in their grid."""
-    if uses_grid(wildcards):
-        return f"--offer grid={GRID} --offer runs_dir={GRID_RUNS}"
+    """Give a page its parameters; those of a page with a grid stand in it."""
+    grid = grid_of(wildcards)
+    if grid:
+        return f"--offer runs_dir=_build/grids/{grid}"
     return f"--params {PARAMS} --offer run_dir={RUN}"
 
 

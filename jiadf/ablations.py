@@ -9,7 +9,7 @@ once, as ji-adf.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,11 @@ class Predictions:
 def _mean_table(means: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     table = pd.DataFrame(means).T
     return table[[branch for branch in _BRANCHES if branch in table]]
+
+
+def in_grid(systems: Iterable[str]) -> set[str]:
+    """Return the names in a grid of systems that the paper's claims name."""
+    return {IN_GRID.get(name, name) for name in systems}
 
 
 def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jiadf.config import ParameterError, Parameters, make_parameters, read_yaml
 from jiadf.data.schema import CLASSES
+from jiadf.inputs import Shared
+from jiadf.predict import Prediction, predict_inputs, run_inputs
 from jiadf.runs import Run
 from jiadf.train import train
 
@@ -217,6 +219,76 @@ def pooled_predictions(grid: Grid, folder: str | Path) -> dict[str, list[pd.Data
             scored = tables[tables["split"] == grid.scored_part].sort_index()
             pooled.setdefault(system, []).append(scored)
     return pooled
+
+
+@dataclass(frozen=True)
+class FoldPrediction:
+    """What one run's network says of all lesions, and which of them it may be judged on.
+
+    Attributes
+    ----------
+    run
+        The run.
+    prediction
+        Over all lesions, in the table's order, with every branch's logits.
+    val_rows, test_rows
+        Rows of the lesions that chose the epoch, and of those that chose nothing. What is fitted
+        after training is fitted on the former and judged on the latter.
+    """
+
+    run: GridRun
+    prediction: Prediction
+    val_rows: np.ndarray
+    test_rows: np.ndarray
+
+
+def fold_predictions(
+    grid: Grid,
+    folder: str | Path,
+    lesions: pd.DataFrame,
+    cache_dir: str | Path | None = None,
+    *,
+    systems: Iterable[str] | None = None,
+    shared: Shared | None = None,
+) -> list[FoldPrediction]:
+    """Predict all lesions with each finished run of an out-of-fold grid.
+
+    Parameters
+    ----------
+    grid, folder
+        The grid and where its run folders lie.
+    lesions
+        The table that the runs were trained on.
+    cache_dir
+        Where image and feature caches lie.
+    systems
+        Names of the systems wanted; all if None.
+    shared
+        A dict that keeps what was read, for more calls over the same lesions.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If the grid has no such system, or its protocol keeps no lesions from every choice.
+    jiadf.runs.RunError
+        If a run is missing or unfinished.
+    """
+    if grid.protocol != "out-of-fold":
+        raise ParameterError(
+            f"this grid's protocol is {grid.protocol!r}: give one with `protocol: out-of-fold`."
+        )
+    wanted = list(grid.overrides() if systems is None else systems)
+    grid.require(wanted)
+    shared = {} if shared is None else shared
+    result = []
+    for run in grid.runs(Path(folder)):
+        if run.system in wanted:
+            made = Run(run.path)
+            parts = made.predictions["split"].loc[lesions.index].to_numpy()
+            inputs = run_inputs(made, lesions, cache_dir, progress=False, shared=shared)
+            rows = (np.flatnonzero(parts == part) for part in ("val", "test"))
+            result.append(FoldPrediction(run, predict_inputs(made, inputs), *rows))
+    return result
 
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:

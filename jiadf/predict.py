@@ -1,6 +1,12 @@
-"""Probabilities for lesions: from a finished run, or from a network over prepared batches."""
+"""Probabilities for lesions: from a finished run, or from a network over prepared batches.
 
-from collections.abc import Sequence
+:func:`predict` makes the table that is submitted. :func:`predict_inputs` shows more of the same
+network, every branch's logits beside the posterior, for inputs that may have been changed first
+(a damaged image, a missing field).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +19,36 @@ from torch.utils.data import DataLoader
 
 from jiadf.build import build_network, load_weights
 from jiadf.config import Parameters
-from jiadf.data.dataset import LesionDataset, whole_batch
+from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.schema import CLASSES
-from jiadf.inputs import prepare_inputs, resolve_device
+from jiadf.inputs import Shared, prepare_inputs, resolve_device
 from jiadf.runs import Run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of N lesions, in their order.
+
+    Attributes
+    ----------
+    log_posterior
+        The decision, float32 (N, K).
+    logits
+        Of each branch, in the network's order, float32 (N, K).
+    weights
+        Branch weights, float32 (N, b); None where the joint head decides.
+    """
+
+    log_posterior: np.ndarray
+    logits: Mapping[str, np.ndarray]
+    weights: np.ndarray | None
+
+    @property
+    def posterior(self) -> np.ndarray:
+        """The decision as probabilities, float64 (N, K), each row summing to one."""
+        posterior = np.exp(self.log_posterior.astype(np.float64))
+        return posterior / posterior.sum(1, keepdims=True)
 
 
 def predict(
@@ -49,20 +80,56 @@ def predict(
     jiadf.runs.RunError
         If the run is missing or unfinished.
     """
-    parameters = run.parameters
-    weights = run.weights()
-    encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
-    inputs = prepare_inputs(lesions, encoder, parameters, cache_dir, progress=progress)
-    network = build_network(parameters, inputs, pretrained=False)
-    load_weights(network, weights, str(run.path))
-    accelerator = make_accelerator(parameters)
+    inputs = run_inputs(run, lesions, cache_dir, progress=progress)
     chosen = lesions if only is None else lesions.loc[list(only)]
-    data = LesionDataset(inputs, lesions.index.get_indexer(chosen.index))
+    rows = lesions.index.get_indexer(chosen.index)
+    return prediction_table(chosen, predict_inputs(run, inputs, rows))
+
+
+def run_inputs(
+    run: Run,
+    lesions: pd.DataFrame,
+    cache_dir: str | Path | None = None,
+    *,
+    progress: bool = True,
+    shared: Shared | None = None,
+) -> Inputs:
+    """Return what a run's network sees of these lesions: :func:`jiadf.inputs.prepare_inputs`."""
+    encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
+    return prepare_inputs(
+        lesions, encoder, run.parameters, cache_dir, progress=progress, shared=shared
+    )
+
+
+def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:
+    """Return a finished run's network on the CPU; of ``inputs`` only the widths are read."""
+    weights = run.weights()
+    network = build_network(run.parameters, inputs, pretrained=False)
+    load_weights(network, weights, str(run.path))
+    return network.eval()
+
+
+def predict_inputs(
+    run: Run, inputs: Inputs, rows: Sequence[int] | np.ndarray | None = None
+) -> Prediction:
+    """Run a finished run's network over inputs from :func:`run_inputs`, or a change of them.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    inputs
+        Arrays of N lesions, encoded with this run's metadata encoder.
+    rows
+        The lesions to predict, in the order of the result; all if None.
+    """
+    parameters = run.parameters
+    network = load_network(run, inputs)
+    accelerator = make_accelerator(parameters)
+    data = LesionDataset(inputs, np.arange(len(inputs)) if rows is None else rows)
     loader = DataLoader(data, parameters.batch_size, collate_fn=whole_batch)
     network, loader = accelerator.prepare(network, loader)
-    log_posterior, branch_weights = predict_batches(network, loader, accelerator)
-    names = accelerator.unwrap_model(network).config.branch_names
-    return prediction_table(chosen, log_posterior, branch_weights, names)
+    return predict_batches(network, loader, accelerator)
 
 
 def make_accelerator(parameters: Parameters) -> Accelerator:
@@ -82,27 +149,26 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
 @torch.inference_mode()
 def predict_batches(
     network: torch.nn.Module, loader: DataLoader, accelerator: Accelerator
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> Prediction:
     """Run the network over a prepared loader, in order, on every process's share of it."""
     network.eval()
-    log_posteriors, weights = [], []
+    gathered: dict[str, list[torch.Tensor]] = {}
     for batch in loader:
         with accelerator.autocast():
             output = network(batch)
-        log_posteriors.append(accelerator.gather_for_metrics(output.log_posterior))
-        if output.weights is not None:
-            weights.append(accelerator.gather_for_metrics(output.weights))
-    log_posterior = torch.cat(log_posteriors).float().cpu().numpy()
-    return log_posterior, torch.cat(weights).float().cpu().numpy() if weights else None
+        parts = {"log_posterior": output.log_posterior, "weights": output.weights}
+        parts |= {f"logits.{name}": logits for name, logits in output.logits.items()}
+        for name, value in parts.items():
+            if value is not None:
+                gathered.setdefault(name, []).append(accelerator.gather_for_metrics(value))
+    whole = {name: torch.cat(values).float().cpu().numpy() for name, values in gathered.items()}
+    logits = {n.removeprefix("logits."): v for n, v in whole.items() if n.startswith("logits.")}
+    return Prediction(whole["log_posterior"], logits, whole.get("weights"))
 
 
-def prediction_table(
-    lesions: pd.DataFrame, log_posterior: np.ndarray, weights: np.ndarray | None, branches: tuple
-) -> pd.DataFrame:
-    """Lay out probabilities (N, K) and branch weights (N, b) as a table indexed by lesion."""
-    posterior = np.exp(log_posterior.astype(np.float64))
-    posterior /= posterior.sum(1, keepdims=True)
-    table = pd.DataFrame(posterior, index=lesions.index, columns=list(CLASSES))
-    if weights is not None:
-        table[[f"weight_{branch}" for branch in branches]] = weights
+def prediction_table(lesions: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:
+    """Lay out probabilities and branch weights as a table indexed by lesion."""
+    table = pd.DataFrame(prediction.posterior, index=lesions.index, columns=list(CLASSES))
+    if prediction.weights is not None:
+        table[[f"weight_{branch}" for branch in prediction.logits]] = prediction.weights
     return table

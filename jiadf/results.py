@@ -2,7 +2,8 @@
 
 A record is two files in ``book/results``: ``NAME.csv``, a tidy table with a row a system, part,
 metric and class, and ``NAME.json``, its provenance (data fingerprint, commit, device, seeds,
-parameters, seconds). ``book/record.py`` writes them from run folders; pages only read them.
+parameters, seconds). A study (:mod:`jiadf.studies`) has several tables, ``NAME_TABLE.csv`` each.
+``book/record.py`` writes them from run folders; pages only read them.
 """
 
 import json
@@ -83,6 +84,33 @@ def read_record(name: str, folder: Path = RESULTS_DIR) -> tuple[pd.DataFrame, di
         there = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
         raise FileNotFoundError(f"{path}: no such record; there are: {there}.")
     return pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+
+
+def write_tables(
+    name: str,
+    tables: Mapping[str, pd.DataFrame],
+    provenance: Mapping[str, Any],
+    folder: Path = RESULTS_DIR,
+) -> None:
+    """Write ``name_TABLE.csv`` for each table, without its index, and ``name.json`` last."""
+    for table_name, table in tables.items():
+        with atomic(folder / f"{name}_{table_name}.csv") as staged:
+            table.to_csv(staged, index=False, float_format="%.5g")
+    with atomic(folder / f"{name}.json") as staged:
+        listed = dict(provenance) | {"tables": list(tables)}
+        staged.write_text(json.dumps(listed, indent=2) + "\n")
+
+
+def read_tables(
+    name: str, folder: Path = RESULTS_DIR
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]] | None:
+    """Read what :func:`write_tables` wrote, tables by name; None if there is no such record."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    provenance = json.loads(path.read_text())
+    tables = {table: pd.read_csv(folder / f"{name}_{table}.csv") for table in provenance["tables"]}
+    return tables, provenance
 
 
 def describe_provenance(provenance: Mapping[str, Any]) -> str:

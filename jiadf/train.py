@@ -31,7 +31,7 @@ from jiadf.files import code_fingerprint
 from jiadf.inputs import Shared, prepare_inputs, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
-from jiadf.predict import make_accelerator, predict_batches, prediction_table
+from jiadf.predict import Prediction, make_accelerator, predict_batches, prediction_table
 from jiadf.runs import Run, RunError, environment, join_tensors, split_tensors
 
 
@@ -99,7 +99,7 @@ def train(
     trainer.fit(progress)
     predicted = trainer.predict(np.arange(len(lesions)))
     if trainer.accelerator.is_main_process:
-        table = prediction_table(lesions, *predicted, trainer.bare_network.config.branch_names)
+        table = prediction_table(lesions, predicted)
         _write_results(run, trainer, lesions, parts, table)
     trainer.accelerator.wait_for_everyone()
     return run
@@ -260,17 +260,17 @@ class Trainer:
         return means
 
     def _validate(self) -> dict[str, float]:
-        log_posterior, _ = predict_batches(self.network, self.val_loader, self.accelerator)
+        predicted = predict_batches(self.network, self.val_loader, self.accelerator)
         truth = self.inputs.target[self.val_rows]
         # One weighting, of ones: the figures of metrics.summary in a twentieth of its time.
-        posterior = np.exp(log_posterior).astype(np.float64)
+        posterior = np.exp(predicted.log_posterior).astype(np.float64)
         scores = weighted.summary(truth, posterior, np.ones((1, len(truth))))
         chosen = ("nll", "macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
         values = {name: float(scores[name][0]) for name in chosen}
         return {"loss": values.pop("nll"), **values}
 
-    def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return log posteriors (N, K) and branch weights (N, b), or None, of some lesions."""
+    def predict(self, rows: np.ndarray) -> Prediction:
+        """Predict some lesions."""
         return predict_batches(self.network, self._eval_loader(rows), self.accelerator)
 
     def _checkpoint(self) -> None:

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.data.synth import synthesise
-from jiadf.predict import predict
+from jiadf.predict import predict, predict_inputs, run_inputs
 from jiadf.runs import Run, RunError
 from jiadf.train import train
 
@@ -50,3 +53,24 @@ def test_the_test_part_has_no_labels_and_needs_none(run, cache_dir, tmp_path):
 def test_an_unfinished_run_is_refused(lesions, tmp_path):
     with pytest.raises(RunError, match=r"config\.yaml: not there"):
         predict(Run(tmp_path), lesions)
+
+
+def test_branches_mixed_by_their_weights_give_the_posterior(run, lesions, cache_dir):
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    said = predict_inputs(run, inputs)
+    assert list(said.logits) == ["image", "metadata", "joint"]
+    branches = np.stack([softmax(logits, axis=1) for logits in said.logits.values()], axis=1)
+    mixed = (said.weights[:, :, None] * branches).sum(1)
+    np.testing.assert_allclose(mixed, said.posterior, atol=1e-6)
+
+
+def test_changed_inputs_change_the_prediction_of_their_lesion_only(run, lesions, cache_dir):
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    metadata = inputs.metadata.copy()
+    metadata[3] += 5
+    before, after = (
+        predict_inputs(run, inputs),
+        predict_inputs(run, replace(inputs, metadata=metadata)),
+    )
+    changed = np.abs(before.posterior - after.posterior).max(axis=1) > 1e-6
+    assert list(np.flatnonzero(changed)) == [3]
