@@ -8,7 +8,6 @@ The whole network stands in the three under three names, CDM, both and ji-adf; a
 once, as ji-adf.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from jiadf.config import Parameters
-from jiadf.data.images import default_cache_dir
-from jiadf.grid import Grid, load_grid, pooled_predictions, probabilities, run_grid
-from jiadf.inputs import table_fingerprint
+from jiadf.grid import Grid, ensure_runs, open_with_knobs, pooled_predictions, probabilities
 from jiadf.paper import PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, paper_table
 from jiadf.results import (
     RESULTS_DIR,
@@ -30,10 +26,8 @@ from jiadf.results import (
     summarise_seeds,
     truth_codes,
 )
-from jiadf.train import training_code
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
-ROOT = Path(__file__).resolve().parents[1]
 _BRANCHES = ("clinical", "dermoscopic", "image", "metadata", "joint")
 IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, names in the grid
 
@@ -138,13 +132,7 @@ def open_grid(file: str | Path, knobs: Mapping[str, Any], source: str) -> Grid:
     jiadf.config.ParameterError
         If the grid cannot be read or lacks a system.
     """
-    file = Path(file) if Path(file).exists() else ROOT / file
-    grid = load_grid(file)
-    given = {n: knobs[n] for n in Parameters.model_fields if knobs.get(n) is not None}
-    wanted = dict.fromkeys(ABLATIONS[source].in_grid)
-    grid.require(wanted)
-    systems = {name: changes for name, changes in grid.systems.items() if name in wanted}
-    return grid.model_copy(update={"base": grid.base | given, "systems": systems})
+    return open_with_knobs(file, knobs, ABLATIONS[source].in_grid)
 
 
 def run_ablation(
@@ -167,20 +155,9 @@ def run_ablation(
     RuntimeError
         If a run failed; with its reason.
     """
-    folder = Path(runs_dir) if runs_dir else _cached_folder(grid, lesions)
-    failed = run_grid(grid, lesions, folder, progress=False)
-    if failed:
-        reason = (failed[0].path / "error.txt").read_text().strip().splitlines()[-1]
-        raise RuntimeError(f"{len(failed)} runs failed, the first {failed[0].path}: {reason}")
+    folder = ensure_runs(grid, lesions, runs_dir)
     pooled = pooled_predictions(grid, folder)
     return Predictions(grid.protocol, named(pooled, ABLATIONS[source].systems))
-
-
-def _cached_folder(grid: Grid, lesions: pd.DataFrame) -> Path:
-    base = grid.model_dump_json(exclude={"systems"})
-    parts = [base, table_fingerprint(lesions), training_code()]
-    digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
-    return default_cache_dir() / "grids" / digest
 
 
 def measure(predictions: Predictions, n: int = 1000) -> pd.DataFrame:

@@ -20,9 +20,10 @@ A finished run is never repeated; one that fails leaves its reason in ``error.tx
 go on. Everything that is reported is read from the run folders alone.
 """
 
+import hashlib
 import itertools
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,12 +33,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jiadf.config import ParameterError, Parameters, make_parameters, read_yaml
+from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
-from jiadf.inputs import Shared
+from jiadf.inputs import Shared, table_fingerprint
 from jiadf.predict import Prediction, predict_inputs, run_inputs
 from jiadf.runs import Run
-from jiadf.train import train
+from jiadf.train import train, training_code
 
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"validation": "val", "out-of-fold": "test"}
 
 
@@ -130,6 +133,62 @@ def load_grid(file: str | Path) -> Grid:
         raise ParameterError("\n".join(lines)) from None
     list(grid.runs(Path()))  # every system's parameters are checked before any run is made
     return grid
+
+
+def open_with_knobs(
+    file: str | Path, knobs: Mapping[str, Any], systems: Iterable[str] | None = None
+) -> Grid:
+    """Read a grid for a page: its knobs replace the base's values, and some systems may do.
+
+    Parameters
+    ----------
+    file
+        The grid; a relative path may start at the repository's root.
+    knobs
+        Names and values, e.g. a notebook's ``globals()``: those of a run's parameters that are
+        not None replace the grid's own.
+    systems
+        Names of the systems to keep; all if None.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If the grid cannot be read or lacks a system.
+    """
+    grid = load_grid(file if Path(file).exists() else ROOT / file)
+    given = {n: knobs[n] for n in Parameters.model_fields if knobs.get(n) is not None}
+    wanted = dict.fromkeys(grid.systems if systems is None else systems)
+    grid.require(wanted)
+    kept = {name: changes for name, changes in grid.systems.items() if name in wanted}
+    return grid.model_copy(update={"base": grid.base | given, "systems": kept})
+
+
+def ensure_runs(grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None = None) -> Path:
+    """Train what a grid's folder lacks and return the folder.
+
+    Parameters
+    ----------
+    grid, lesions
+        The grid, and a labelled lesion table.
+    runs_dir
+        Folder of the run folders; None: one in the cache, of this base and data and this version
+        of the code, which pages share.
+
+    Raises
+    ------
+    RuntimeError
+        If a run failed; with its reason.
+    """
+    if runs_dir is None:
+        shared = grid.model_dump_json(exclude={"systems"})  # pages with other systems share runs
+        parts = [shared, table_fingerprint(lesions), training_code()]
+        digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+        runs_dir = default_cache_dir() / "grids" / digest
+    failed = run_grid(grid, lesions, runs_dir, progress=False)
+    if failed:
+        reason = (failed[0].path / "error.txt").read_text().strip().splitlines()[-1]
+        raise RuntimeError(f"{len(failed)} runs failed, the first {failed[0].path}: {reason}")
+    return Path(runs_dir)
 
 
 def run_grid(

@@ -95,10 +95,9 @@ def run_inputs(
     shared: Shared | None = None,
 ) -> Inputs:
     """Return what a run's network sees of these lesions: :func:`jiadf.inputs.prepare_inputs`."""
+    parameters = run.parameters
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
-    return prepare_inputs(
-        lesions, encoder, run.parameters, cache_dir, progress=progress, shared=shared
-    )
+    return prepare_inputs(lesions, encoder, parameters, cache_dir, progress=progress, shared=shared)
 
 
 def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:

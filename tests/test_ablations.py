@@ -162,7 +162,7 @@ def test_a_recorded_grid_is_read_back(lesions, cache_dir, tmp_path, monkeypatch)
     base = json.dumps({k: v for k, v in KNOBS.items() if v is not None})
     file = tmp_path / "grid.yaml"
     file.write_text(f"base: {base}\nseeds: [0]\nsystems: {systems}\n")
-    record_grid(file, lesions, tmp_path / "runs", "tiny", n=9, results=tmp_path)
+    record_grid(load_grid(file), lesions, tmp_path / "runs", "tiny", n=9, results=tmp_path)
     everything = read_ablation("tiny", folder=tmp_path)
     assert len(everything.claims) == len(claims())
     assert everything.claims["verdict"].isin([HOLDS, FAILS, UNDECIDED]).all()

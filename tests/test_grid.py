@@ -7,7 +7,14 @@ from jiadf import grid as module
 from jiadf import inputs
 from jiadf.config import ParameterError
 from jiadf.data.schema import CLASSES
-from jiadf.grid import collect, load_grid, pooled_predictions, probabilities, run_grid
+from jiadf.grid import (
+    collect,
+    fold_predictions,
+    load_grid,
+    pooled_predictions,
+    probabilities,
+    run_grid,
+)
 from jiadf.metrics import summary
 from jiadf.results import truth_codes
 from jiadf.runs import Run
@@ -187,3 +194,20 @@ def test_pooled_predictions_hold_every_lesion_once(made, lesions):
     shown = pooled["all"][1].loc[one.index, list(CLASSES)]
     pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
     assert summary(truth_codes(table["label"]), probabilities(table))["macro_auc"] > 0
+
+
+def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesions, cache_dir):
+    grid, folder = made
+    folds = fold_predictions(grid, folder, lesions, cache_dir, systems=["M"])
+    assert [fold.run.system for fold in folds] == ["M"] * 6
+    for fold in folds:
+        recorded = Run(fold.run.path).predictions.loc[lesions.index]
+        np.testing.assert_allclose(fold.prediction.posterior, probabilities(recorded), atol=2e-5)
+        assert (recorded["split"].iloc[fold.val_rows] == "val").all()
+    scored = np.concatenate([fold.test_rows for fold in folds if fold.run.seed == 0])
+    assert sorted(scored) == list(range(len(lesions)))
+
+
+def test_fold_predictions_need_lesions_that_chose_nothing(write, lesions, tmp_path):
+    with pytest.raises(ParameterError, match="out-of-fold"):
+        fold_predictions(write(), tmp_path, lesions)
