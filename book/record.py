@@ -6,7 +6,8 @@
 
 ``--grid``
     Scores of every system of a grid; where the grid has all systems that the paper makes claims
-    about, the verdict on each claim goes into ``NAME_claims.csv``.
+    about, the verdict on each claim goes into ``NAME_claims.csv``, else every system's difference
+    from the first one into ``NAME_differences.csv``.
 ``--grid`` with ``--study``
     The tables of a study (:mod:`jiadf.studies`), named ``milk10k_STUDY`` if not otherwise.
 ``--params``
@@ -42,9 +43,11 @@ from jiadf.grid import PARTS, Grid, collect, load_grid, pooled_predictions, run_
 from jiadf.inputs import prepare_inputs
 from jiadf.results import RESULTS_DIR, summarise_seeds, truth_codes, write_record, write_tables
 from jiadf.runs import Run, git_commit
+from jiadf.stats import compare_all
 from jiadf.verdicts import judge_claims
 
 STUDIES = [module.name for module in pkgutil.iter_modules(studies.__path__)]
+COMPARED = ("macro_f1", "macro_auc", "macro_ap", "mean_sensitivity", "mean_dice", "ece")
 FLOORS = ("CDM", "CD", "C", "D", "M")
 
 
@@ -108,9 +111,14 @@ def record_grid(
     needed = dict.fromkeys([*claimed["better"], *claimed["worse"]])
     if in_grid(needed) <= predictions.tables.keys():
         systems = named(predictions.systems, needed)
-        judged = judge_claims(claimed, predictions.truth, systems, n)
-        with atomic(results / f"{name}_claims.csv") as staged:
-            judged.to_csv(staged, index=False, float_format="%.5g")
+        judged, kind = judge_claims(claimed, predictions.truth, systems, n), "claims"
+    else:
+        systems = predictions.systems
+        first = next(iter(systems))
+        judged = compare_all(predictions.truth, systems, first, list(COMPARED), n=n)
+        kind = "differences"
+    with atomic(results / f"{name}_{kind}.csv") as staged:
+        judged.to_csv(staged, index=False, float_format="%.5g")
     described["gate_means"] = {
         system: row.dropna().round(4).to_dict()
         for system, row in predictions.gate_means().iterrows()

@@ -29,6 +29,8 @@ from jiadf.results import (
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
 _BRANCHES = ("clinical", "dermoscopic", "image", "metadata", "joint")
+SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "≈"}
+_COLOURS = {"✓": "#b9dcf2", "✗": "#f6cfa0"}  # blue and orange, told apart by everybody
 IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, names in the grid
 
 
@@ -170,10 +172,11 @@ def measure(predictions: Predictions, n: int = 1000) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
+def beside_paper(source: str, ours: pd.DataFrame, spread: bool = False) -> pd.DataFrame:
     """Lay the paper's table and ours out as text: two rows a system, the paper's columns.
 
-    ``ours`` is the answer of :func:`measure`; its cells show a 95 % interval.
+    ``ours`` is the answer of :func:`measure`; its cells show a 95 % interval over lesions, or with
+    ``spread`` the standard deviation over seeds.
     """
     ablation = ABLATIONS[source]
     headings = {metric: heading for heading, metric in PAPER_TO_SUMMARY.items()}
@@ -183,8 +186,13 @@ def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
     for system in ablation.systems:
         if printed is not None:
             rows[system, "paper"] = [f"{printed.loc[system, m]:.3f}" for m in ablation.metrics]
-        cells = (overall.loc[(system, metric)] for metric in ablation.metrics)
-        rows[system, "ours"] = [f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" for c in cells]
+        cells = [overall.loc[(system, metric)] for metric in ablation.metrics]
+        rows[system, "ours"] = [
+            f"{c.value:.3f} ± {c.sd:.3f}"
+            if spread
+            else f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})"
+            for c in cells
+        ]
     columns = [headings[metric] for metric in ablation.metrics]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table.index = pd.MultiIndex.from_tuples(rows, names=["system", ""])
@@ -194,33 +202,33 @@ def beside_paper(source: str, ours: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(judged: pd.DataFrame, rows: str = "pair") -> pd.DataFrame:
     """Lay out judged claims (:func:`jiadf.verdicts.judge_claims`) as text, a column a metric.
 
-    With ``rows="pair"`` a row is named by its systems and a cell holds verdict and difference; with
-    ``rows="claim"`` it is named in words, and a cell holds the adjusted p-value too.
+    With ``rows="pair"`` a row is named by its systems and a cell holds the verdict's sign
+    (:data:`SIGNS`) and the difference; with ``rows="claim"`` it is named in words, and a cell
+    holds the adjusted p-value too.
     """
     differences = [f"{value:+.2f}".replace("-", "−") for value in judged["difference"]]
-    cells = judged["verdict"] + " (" + differences
+    cells = judged["verdict"].map(SIGNS) + " " + differences
     if rows == "claim":
-        cells += ", p " + judged["p_holm"].map("{:.3f}".format)
+        cells += " (p " + judged["p_holm"].map("{:.3f}".format) + ")"
     pairs = judged["better"] + " above " + judged["worse"]
     metrics = judged["metric"].map(METRIC_NAMES)
-    table = judged.assign(cell=cells + ")", pair=pairs, metric=metrics)
+    table = judged.assign(cell=cells, pair=pairs, metric=metrics)
     wide = table.pivot(index=["source", rows], columns="metric", values="cell")
     order = table[["source", rows]].drop_duplicates()
-    wide = wide.reindex(pd.MultiIndex.from_frame(order))[metrics.unique()].fillna("not claimed")
+    wide = wide.reindex(pd.MultiIndex.from_frame(order))[metrics.unique()].fillna("")
     wide = wide.rename_axis(columns=None)
     return wide.droplevel("source") if judged["source"].nunique() == 1 else wide
 
 
 def show_verdicts(judged: pd.DataFrame, rows: str = "pair") -> Styler:
-    """Show :func:`verdict_table` with what holds and what does not coloured."""
+    """Show :func:`verdict_table` with its signs explained and coloured; empty: not claimed."""
 
     def colour(cell: str) -> str:
-        for verdict, background in _COLOURS.items():
-            if cell.startswith(f"{verdict} ("):
-                return f"background-color: {background}; color: black"
-        return ""
+        background = _COLOURS.get(cell[:1])
+        return f"background-color: {background}; color: black" if background else ""
 
-    return verdict_table(judged, rows).style.map(colour)
+    caption = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
+    return verdict_table(judged, rows).style.map(colour).set_caption(caption)
 
 
 def count_verdicts(judged: pd.DataFrame, where: str) -> str:
@@ -236,16 +244,20 @@ def count_verdicts(judged: pd.DataFrame, where: str) -> str:
 
 
 _COUNTED = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "cannot be told apart"}
-_COLOURS = {HOLDS: "#b9dcf2", FAILS: "#f6cfa0"}  # blue and orange, told apart by everybody
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was recorded of an ablation: scores, judged claims, where and how."""
+    """What was recorded of a grid: scores, judged claims, where and how.
+
+    A grid that has not every system of the paper's claims has none judged; it has the differences
+    of its systems from the first one instead (:func:`jiadf.stats.compare_all`).
+    """
 
     table: pd.DataFrame
-    claims: pd.DataFrame
+    claims: pd.DataFrame | None
     provenance: dict[str, Any]
+    from_first: pd.DataFrame | None = None
 
     def differences(self, reference: str) -> pd.DataFrame:
         """Return the claims that ``reference`` is better, laid out as comparisons with it."""
@@ -271,13 +283,16 @@ def read_ablation(
     if not (folder / f"{name}.csv").exists():
         return None
     table, provenance = read_record(name, folder)
-    claims = pd.read_csv(folder / f"{name}_claims.csv")
+    claims, from_first = (
+        pd.read_csv(path) if path.exists() else None
+        for path in (folder / f"{name}_claims.csv", folder / f"{name}_differences.csv")
+    )
     if source is not None:
         claims = claims[claims["source"] == source]
         parts = {s: rows for s, rows in table.groupby("system")}
         chosen = named(parts, ABLATIONS[source].systems)
         table = pd.concat([rows.assign(system=system) for system, rows in chosen.items()])
-    return Recorded(table, claims, provenance)
+    return Recorded(table, claims, provenance, from_first)
 
 
 def describe_record(recorded: Recorded | None, name: str) -> str:

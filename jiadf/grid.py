@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jiadf.config import ParameterError, Parameters, make_parameters, read_yaml
 from jiadf.data.images import default_cache_dir
@@ -54,6 +54,14 @@ class Grid(BaseModel):
     seeds: list[int] = Field(min_length=1)
     systems: dict[str, dict[str, Any]] = Field(default={"base": {}}, min_length=1)
     axes: dict[str, list[Any]] = {}
+
+    @field_validator("systems")
+    @classmethod
+    def _names_are_folders(cls, systems: dict[str, Any]) -> dict[str, Any]:
+        wrong = [name for name in systems if "/" in name or name.startswith(".")]
+        if wrong:
+            raise ValueError(f"system {wrong[0]!r} names a folder: no slash, no leading dot")
+        return systems
 
     @property
     def scored_part(self) -> str:

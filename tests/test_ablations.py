@@ -99,6 +99,11 @@ def test_scores_are_those_of_the_runs(run, folder):
     assert table.loc[("skip", "paper"), "AUC"] == "0.880"
     assert table.loc[("both", "ours"), "AUC"].startswith(f"{expected:.2f} (")
     assert beside_paper("Table 3", scores).shape == (6, 6)
+    assert (
+        beside_paper("Table 3", scores, spread=True)
+        .loc[("both", "ours"), "AUC"]
+        .startswith(f"{expected:.3f} ± ")
+    )
 
 
 def test_gate_weights_stand_where_there_is_a_gate(run):
@@ -138,12 +143,13 @@ def test_verdicts_are_counted_and_laid_out():
     names = ["claim", "better", "worse", "metric", "verdict", "difference", "p_holm"]
     judged = pd.DataFrame(rows, columns=names).assign(source="Table 2")
     table = verdict_table(judged)
-    assert table.loc["CD above C", "macro AUC"] == "holds (+0.10)"
-    assert table.loc["CD above C", "mean Dice"] == "cannot be told apart (−0.02)"
-    assert table.loc["CM above C", "mean Dice"] == "not claimed"
-    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "holds (+0.10, p 0.004)"
+    assert table.loc["CD above C", "macro AUC"] == "✓ +0.10"
+    assert table.loc["CD above C", "mean Dice"] == "≈ −0.02"
+    assert table.loc["CM above C", "mean Dice"] == ""
+    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "✓ +0.10 (p 0.004)"
     shown = show_verdicts(judged).to_html()
     assert shown.count("background-color") == 2
+    assert "✓ holds, ✗ does not hold, ≈ cannot be told apart" in shown
     both = pd.concat([judged, judged.assign(source="Table 3")])
     assert verdict_table(both).index.names == ["source", "pair"]
     told = count_verdicts(judged, "on 3 lesions")
@@ -186,3 +192,28 @@ def test_a_recorded_grid_is_read_back(lesions, cache_dir, tmp_path, monkeypatch)
         assert first["difference"] == -own["difference"]
         assert (flipped["low"] <= flipped["high"]).all()
         plt.close(plots.paired_differences(flipped))
+
+
+def test_a_grid_of_other_systems_is_recorded_with_differences_from_its_first(
+    lesions, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JIADF_CACHE", str(cache_dir))
+    base = json.dumps({k: v for k, v in KNOBS.items() if v is not None})
+    file = tmp_path / "grid.yaml"
+    file.write_text(
+        f"base: {base}\nseeds: [0]\nsystems: {{ji-adf: {{}}, no gate: {{decision: average}}}}\n"
+    )
+    record_grid(load_grid(file), lesions, tmp_path / "runs", "tiny", n=9, results=tmp_path)
+    record = read_ablation("tiny", folder=tmp_path)
+    assert record.claims is None
+    assert set(record.from_first["system"]) == {"no gate"}
+    assert set(record.from_first["reference"]) == {"ji-adf"}
+    assert {"macro_f1", "ece"} <= set(record.from_first["metric"])
+
+
+def test_the_grid_of_choices_changes_one_thing_at_a_time():
+    grid = load_grid("params/grids/choices.yaml")
+    changed = {name: set(values) for name, values in grid.systems.items()}
+    weights = {"lambda_joint", "lambda_image", "lambda_metadata"}
+    assert next(iter(changed.items())) == ("ji-adf", set())
+    assert all(len(names) == 1 or names == weights for names in list(changed.values())[1:])

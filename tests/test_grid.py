@@ -58,6 +58,7 @@ def made(tmp_path_factory, lesions, cache_dir):
         ({"sistems": {}}, "grid.yaml: sistems"),
         ({"base": BASE | {"epoch": 3}}, "did you mean 'epochs'"),
         ({"systems": {"x": {"modalities": "Q"}}}, "system 'x': modalities"),
+        ({"systems": {"1 / 2": {}}}, "system '1 / 2' names a folder"),
         ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
         ({"base": "none.yaml"}, "none.yaml: no such file"),
         ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
