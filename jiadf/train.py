@@ -8,7 +8,7 @@ several GPUs.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.compiler import set_stance as stance
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -33,7 +32,15 @@ from jiadf.inputs import Shared, images_on_device, prepare_inputs, table_fingerp
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.predict import Prediction, make_accelerator, predict_batches, prediction_table
-from jiadf.runs import Run, RunError, environment, join_tensors, split_tensors
+from jiadf.runs import (
+    Run,
+    RunError,
+    clones,
+    environment,
+    join_tensors,
+    split_tensors,
+    with_prefix,
+)
 
 
 class TrainingError(RuntimeError):
@@ -118,17 +125,6 @@ def _cached_run(
     parts = [table_fingerprint(lesions), to_yaml(parameters), training_code()]
     digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
     return Path(cache_dir or default_cache_dir()) / "runs" / digest
-
-
-def clones(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy weights where they lie; tensors shared between modules stay shared."""
-    copies: dict[int, torch.Tensor] = {}
-    return {k: copies.setdefault(v.data_ptr(), v.detach().clone()) for k, v in state.items()}
-
-
-def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Take the tensors whose names start with ``prefix``, and the prefix off."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 @dataclass
@@ -273,9 +269,9 @@ class Trainer:
         steps = 0
         for batch in self.train_loader:
             batch = complete(batch, self.arrays, self.parameters.augment)
-            # A compiled backbone is one of full batches that train: no other shape is compiled.
+            # Only full batches are compiled for: the rest of an epoch has another shape.
             full = len(batch["index"]) == self.parameters.batch_size
-            with self.accelerator.autocast(), stance("default" if full else "force_eager"):
+            with self.accelerator.autocast(), nullcontext() if full else self._uncompiled():
                 output = self.network(batch)
             loss, terms = self.criterion(output, batch["target"])
             self.optimizer.zero_grad(set_to_none=True)
@@ -286,9 +282,11 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + value.detach()
         means = {name: float(value) / steps for name, value in sums.items()}
         if not np.isfinite(means["loss"]):
+            saved = (epoch - 1) // self.parameters.checkpoint_every
+            saved *= self.parameters.checkpoint_every
             raise TrainingError(
                 f"the loss became {means['loss']} in epoch {epoch}. {self.run.path} still holds "
-                f"the state after epoch {epoch - 1}. Try a smaller learning_rate"
+                f"the state after epoch {saved}. Try a smaller learning_rate"
                 + ("" if self.parameters.mixed_precision == "no" else " or mixed_precision=no")
                 + " in a new run folder."
             )
@@ -308,8 +306,13 @@ class Trainer:
         """Predict some lesions."""
         return self._predict(self._eval_loader(rows))
 
+    def _uncompiled(self) -> AbstractContextManager:
+        if self.parameters.compile_backbone:
+            return torch.compiler.set_stance("force_eager")
+        return nullcontext()
+
     def _predict(self, loader: DataLoader) -> Prediction:
-        with stance("force_eager"):
+        with self._uncompiled():
             return predict_batches(self.network, loader, self.accelerator, self.arrays)
 
     def _checkpoint(self) -> None:
