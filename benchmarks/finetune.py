@@ -192,7 +192,9 @@ def main() -> None:
         for place in ("images on the host", "images on the device"):
             hours = grid_hours(arguments.grid, arguments.lesions, rates, place)
             result["loops"][place]["grid_hours"] = round(hours, 3)
-            print(f"\n{arguments.grid}, {place}: about {hours:.2f} hours at these rates")
+            print(
+                f"\n{arguments.grid}, {place}: about {hours:.2f} h at these rates, network and size"
+            )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -206,9 +206,12 @@ def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
     )
     seen = []
     save = Run.save_checkpoint
-    monkeypatch.setattr(
-        Run, "save_checkpoint", lambda self, *state: seen.append(state[0]) or save(self, *state)
-    )
+
+    def watched(self, tensors, state):
+        seen.append({name: tensor.clone() for name, tensor in tensors.items()})
+        save(self, tensors, state)
+
+    monkeypatch.setattr(Run, "save_checkpoint", watched)
     made = train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
     assert [any(name.startswith("best.") for name in tensors) for tensors in seen] == [
         False, True, True,
