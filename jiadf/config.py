@@ -105,7 +105,7 @@ class Parameters(BaseModel):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Autocast precision (`finetune` on a GPU)."""
     compile_backbone: bool = False
-    """Compile the backbone's training step (`finetune`): minutes once a process, then faster."""
+    """Compile the backbone for training (`finetune`), once a process."""
     images_on: Literal["auto", "host", "device"] = "auto"
     """Where images lie (`finetune`); `auto` is the device if that is a GPU with room for them."""
     num_workers: int = Field(0, ge=0)
