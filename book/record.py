@@ -173,20 +173,27 @@ def main() -> None:
     parser.add_argument("--study", choices=STUDIES, help="with --grid: record this study of it")
     parser.add_argument("--name", help="name of the record; milk10k_STUDY for a study")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument(
+        "-p", dest="override", action="append", default=[], metavar="NAME=VALUE",
+        help="with --grid: set one parameter of its base, as for `jiadf grid`; repeatable",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5, help="with --params")
     parser.add_argument("--no-floor", action="store_true", help="with --params")
     arguments = parser.parse_args()
     if is_synthetic(arguments.data):
         parser.error(f"{arguments.data} is synthetic; records are of MILK10k only.")
+    if arguments.override and not arguments.grid:
+        parser.error("-p goes with --grid; with --params, write another file.")
     lesions = read_lesions(arguments.data, "training")
     if arguments.study and arguments.grid:
         name = arguments.name or f"milk10k_{arguments.study}"
-        grid = load_grid(arguments.grid)
+        grid = load_grid(arguments.grid, arguments.override)
         record_study(arguments.study, grid, lesions, arguments.runs, name)
     elif not arguments.name or arguments.study:
         parser.error("give --name, and --study only with --grid.")
     elif arguments.grid:
-        record_grid(load_grid(arguments.grid), lesions, arguments.runs, arguments.name)
+        grid = load_grid(arguments.grid, arguments.override)
+        record_grid(grid, lesions, arguments.runs, arguments.name)
     else:
         base, floor = load_parameters(arguments.params), not arguments.no_floor
         record_networks(base, lesions, arguments.runs, arguments.name, arguments.seeds, floor)

@@ -59,6 +59,17 @@ def build_network(parameters: Parameters, inputs: Inputs, *, pretrained: bool = 
     return JIADF(config, encoders)
 
 
+def compile_backbones(network: JIADF) -> None:
+    """Compile the backbones in place; names of weights stay.
+
+    Backbones of one name share what was compiled first, in one network and from run to run of a
+    process, so that a grid compiles once.
+    """
+    for module in network.image_encoders.values():
+        if isinstance(module, PixelEncoder):
+            module.encoder.backbone.compile(dynamic=False)
+
+
 def fit_standardisation(network: JIADF, inputs: Inputs, train_rows: torch.Tensor) -> None:
     """Learn the scaling of frozen features from the training lesions (`frozen` regime)."""
     for name, module in network.image_encoders.items():

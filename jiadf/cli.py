@@ -32,6 +32,10 @@ CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder of image and feature caches [default: user cache]."),
 ]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable."),
+]
 PartOption = Annotated[
     str | None, typer.Option(help="training or test [default: what the folder holds].")
 ]
@@ -134,10 +138,7 @@ def train_command(
     params: Annotated[
         Path | None, typer.Option(help="YAML file of parameters, e.g. params/cpu.yaml.")
     ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable."),
-    ] = None,
+    override: OverrideOption = None,
     cache: CacheOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -167,6 +168,7 @@ def grid_command(
     system: Annotated[
         str | None, typer.Option(help="Train this system only.", show_default="all of them")
     ] = None,
+    override: OverrideOption = None,
     cache: CacheOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -174,7 +176,7 @@ def grid_command(
     from jiadf.data.read import read_lesions
     from jiadf.grid import collect, load_grid, run_grid
 
-    grid = load_grid(file)
+    grid = load_grid(file, override or ())
     lesions = read_lesions(data, "training")
     failed = run_grid(grid, lesions, runs, cache, only=system, progress=not quiet)
     made = collect(grid, runs).query("state == 'finished'")

@@ -104,8 +104,14 @@ class Parameters(BaseModel):
     """Where to compute; `auto` takes a GPU if there is one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Autocast precision (`finetune` on a GPU)."""
+    compile_backbone: bool = False
+    """Compile the backbone for training (`finetune`), once a process."""
+    images_on: Literal["auto", "host", "device"] = "auto"
+    """Where images lie (`finetune`); `auto` is the device if that is a GPU with room for them."""
     num_workers: int = Field(0, ge=0)
-    """Processes that load images (`finetune`)."""
+    """Processes that load images that lie on the host (`finetune`)."""
+    checkpoint_every: int = Field(1, ge=1)
+    """Epochs between two checkpoints, from which a killed run goes on."""
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

@@ -32,7 +32,14 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from jiadf.config import ParameterError, Parameters, make_parameters, read_yaml
+from jiadf.config import (
+    ParameterError,
+    Parameters,
+    check_names,
+    make_parameters,
+    parse_assignments,
+    read_yaml,
+)
 from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
 from jiadf.inputs import Shared, table_fingerprint
@@ -117,21 +124,32 @@ class GridRun:
     path: Path
 
 
-def load_grid(file: str | Path) -> Grid:
+def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
     """Read a grid.
+
+    Parameters
+    ----------
+    file
+        The grid.
+    overrides
+        ``name=value`` items that replace the base's values (values are YAML). A system's own
+        changes still win.
 
     Raises
     ------
     jiadf.config.ParameterError
-        Naming the file, if it or its base cannot be read, or a name or value is wrong.
+        Naming the file, if it or its base cannot be read, or a name or value is wrong; for an
+        override that the grid itself sets for each run.
     """
     file = Path(file)
     values = read_yaml(file)
+    given = parse_assignments(list(overrides))
+    check_names(set(given), set(Parameters.model_fields), "-p")
     base = values.get("base", {})
     parts = base if isinstance(base, list) else [base]
     parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
     if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
-        values["base"] = {name: value for part in parts for name, value in part.items()}
+        values["base"] = {n: value for part in (*parts, given) for n, value in part.items()}
     if isinstance(values.get("systems"), str):
         values["systems"] = read_yaml(file.parent / values["systems"]).get("systems", {})
     try:
@@ -139,6 +157,11 @@ def load_grid(file: str | Path) -> Grid:
     except ValidationError as error:
         lines = [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ParameterError("\n".join(lines)) from None
+    if taken := given.keys() & {"seed", *(name for folds in grid.folds() for name in folds)}:
+        raise ParameterError(
+            f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds and its "
+            "protocol; write a grid of your own to change it."
+        )
     list(grid.runs(Path()))  # every system's parameters are checked before any run is made
     return grid
 

@@ -32,6 +32,21 @@ def resolve_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.device) -> bool:
+    """Say whether a run's images lie on its device, as ``images_on`` asks for.
+
+    ``auto`` is yes on a GPU if they take less than half of its memory.
+    """
+    if parameters.regime != "finetune" or parameters.images_on == "host":
+        return False
+    if parameters.images_on == "device":
+        return True
+    if device.type != "cuda":
+        return False
+    size = sum(array.nbytes for array in inputs.streams.values())
+    return size < torch.cuda.get_device_properties(device).total_memory / 2
+
+
 def targets(lesions: pd.DataFrame) -> np.ndarray:
     """Class index of each lesion, int64 (N,); -1 where the table has no labels."""
     if "label" not in lesions:

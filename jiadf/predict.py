@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from jiadf.build import build_network, load_weights
 from jiadf.config import Parameters
-from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
+from jiadf.data.dataset import Inputs, LesionDataset, complete, whole_batch
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.inputs import Shared, prepare_inputs, resolve_device
@@ -140,21 +140,27 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
         cpu=device == "cpu",
         mixed_precision=parameters.mixed_precision,
         dataloader_config=DataLoaderConfiguration(
-            use_seedable_sampler=True, data_seed=parameters.seed
+            use_seedable_sampler=True, data_seed=parameters.seed, non_blocking=device == "cuda"
         ),
     )
 
 
 @torch.inference_mode()
 def predict_batches(
-    network: torch.nn.Module, loader: DataLoader, accelerator: Accelerator
+    network: torch.nn.Module,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    arrays: Mapping[str, torch.Tensor] | None = None,
 ) -> Prediction:
-    """Run the network over a prepared loader, in order, on every process's share of it."""
+    """Run the network over a prepared loader, in order, on every process's share of it.
+
+    ``arrays`` are those on the device that the loader's batches are completed from, if they are.
+    """
     network.eval()
     gathered: dict[str, list[torch.Tensor]] = {}
     for batch in loader:
         with accelerator.autocast():
-            output = network(batch)
+            output = network(complete(batch, arrays))
         parts = {"log_posterior": output.log_posterior, "weights": output.weights}
         parts |= {f"logits.{name}": logits for name, logits in output.logits.items()}
         for name, value in parts.items():

@@ -161,6 +161,17 @@ def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: state[name].detach().cpu().contiguous() for name in kept.values()}
 
 
+def clones(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy weights where they lie; tensors shared between modules stay shared."""
+    copies: dict[int, torch.Tensor] = {}
+    return {k: copies.setdefault(v.data_ptr(), v.detach().clone()) for k, v in state.items()}
+
+
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take the tensors whose names start with ``prefix``, and the prefix off."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def environment(device: str, fingerprint: dict[str, str], seconds: float) -> dict[str, Any]:
     """Describe where a run was made; ``seconds`` is its wall time over all its sessions."""
     return {

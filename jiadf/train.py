@@ -8,6 +8,7 @@ several GPUs.
 
 import hashlib
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,27 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from jiadf import weighted
-from jiadf.build import build_network, fit_standardisation, load_weights
+from jiadf.build import build_network, compile_backbones, fit_standardisation, load_weights
 from jiadf.config import Parameters, to_yaml
-from jiadf.data.dataset import Inputs, LesionDataset, whole_batch
+from jiadf.data.dataset import Inputs, LesionDataset, complete, resident, whole_batch
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
-from jiadf.data.transforms import augmentation
 from jiadf.files import code_fingerprint
-from jiadf.inputs import Shared, prepare_inputs, table_fingerprint
+from jiadf.inputs import Shared, images_on_device, prepare_inputs, table_fingerprint
 from jiadf.metrics import summary
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.predict import Prediction, make_accelerator, predict_batches, prediction_table
-from jiadf.runs import Run, RunError, environment, join_tensors, split_tensors
+from jiadf.runs import (
+    Run,
+    RunError,
+    clones,
+    environment,
+    join_tensors,
+    split_tensors,
+    with_prefix,
+)
 
 
 class TrainingError(RuntimeError):
@@ -95,7 +103,7 @@ def train(
         lesions, encoder, p, cache_dir, views=views, progress=progress, shared=shared
     )
     inputs.keys["table"] = table_fingerprint(lesions)
-    trainer = Trainer(run, inputs, parts.to_numpy(), p)
+    trainer = Trainer(run, inputs, parts.to_numpy(), p, shared)
     trainer.fit(progress)
     predicted = trainer.predict(np.arange(len(lesions)))
     if trainer.accelerator.is_main_process:
@@ -142,14 +150,29 @@ class Trainer:
         ``"train"``, ``"val"`` or ``"test"`` for each lesion.
     parameters
         The run's parameters.
+    shared
+        A dict that keeps the images on the device for the next run, if they lie there.
     """
 
-    def __init__(self, run: Run, inputs: Inputs, parts: np.ndarray, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        run: Run,
+        inputs: Inputs,
+        parts: np.ndarray,
+        parameters: Parameters,
+        shared: Shared | None = None,
+    ) -> None:
         self.run, self.inputs, self.parameters = run, inputs, parameters
         p = parameters
         self.accelerator = make_accelerator(p)
+        on_device = images_on_device(p, inputs, self.accelerator.device)
+        self.arrays = resident(inputs, self.accelerator.device, shared) if on_device else None
         torch.manual_seed(p.seed)
         network = build_network(p, inputs)
+        if p.regime == "finetune":
+            network.to(memory_format=torch.channels_last)
+            if p.compile_backbone:
+                compile_backbones(network)
         rows = {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
         fit_standardisation(network, inputs, torch.from_numpy(rows["train"]))
         lambdas = branch_lambdas(
@@ -164,30 +187,31 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
         )
-        transform = augmentation(p.image_size) if p.augment and p.regime == "finetune" else None
-        data = LesionDataset(inputs, rows["train"], transform, random_view=p.augment)
         self.network, self.optimizer, self.train_loader = self.accelerator.prepare(
-            network, optimizer, self._loader(data, shuffle=True)
+            network, optimizer, self._loader(rows["train"], training=True)
         )
         self.val_rows = rows["val"]
         # Prepared once: Accelerate keeps every loader it prepares, and the loader its workers.
         self.val_loader = self._eval_loader(self.val_rows)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch so far
 
-    def _loader(self, data: LesionDataset, shuffle: bool = False) -> DataLoader:
+    def _loader(self, rows: np.ndarray, training: bool = False) -> DataLoader:
+        p, on_device = self.parameters, self.arrays is not None
+        workers = 0 if on_device else p.num_workers
         return DataLoader(
-            data,
-            self.parameters.batch_size,
-            shuffle=shuffle,
+            LesionDataset(self.inputs, rows, training and p.augment, index_only=on_device),
+            p.batch_size,
+            shuffle=training,
             collate_fn=whole_batch,
-            num_workers=self.parameters.num_workers,
-            persistent_workers=self.parameters.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
     def _eval_loader(self, rows: np.ndarray) -> DataLoader:
-        return self.accelerator.prepare(self._loader(LesionDataset(self.inputs, rows)))
+        return self.accelerator.prepare(self._loader(rows))
 
     @property
     def bare_network(self) -> torch.nn.Module:
@@ -209,6 +233,9 @@ class Trainer:
                     {k: f"{row[k]:.3f}" for k in ("train_loss", "val_loss", "val_macro_f1")}
                 )
                 bar.update()
+        if self.accelerator.is_main_process:
+            self.run.write_weights(self.best)
+        self.accelerator.wait_for_everyone()
         load_weights(self.bare_network, self.run.weights(), str(self.run.path))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
@@ -225,9 +252,10 @@ class Trainer:
         self.history.append(row)
         if self.accelerator.is_main_process:
             if better:
-                self.run.write_weights(self.bare_network.state_dict())
+                self.best = clones(self.bare_network.state_dict())
             self.run.write_table("history.csv", pd.DataFrame(self.history))
-            self._checkpoint()
+            if epoch % self.parameters.checkpoint_every == 0:
+                self._checkpoint()
         self.accelerator.wait_for_everyone()
         return row
 
@@ -240,7 +268,10 @@ class Trainer:
         sums: dict[str, torch.Tensor] = {}
         steps = 0
         for batch in self.train_loader:
-            with self.accelerator.autocast():
+            batch = complete(batch, self.arrays, self.parameters.augment)
+            # Only full batches are compiled for: the rest of an epoch has another shape.
+            full = len(batch["index"]) == self.parameters.batch_size
+            with self.accelerator.autocast(), nullcontext() if full else self._uncompiled():
                 output = self.network(batch)
             loss, terms = self.criterion(output, batch["target"])
             self.optimizer.zero_grad(set_to_none=True)
@@ -251,16 +282,18 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + value.detach()
         means = {name: float(value) / steps for name, value in sums.items()}
         if not np.isfinite(means["loss"]):
+            saved = (epoch - 1) // self.parameters.checkpoint_every
+            saved *= self.parameters.checkpoint_every
             raise TrainingError(
                 f"the loss became {means['loss']} in epoch {epoch}. {self.run.path} still holds "
-                f"the state after epoch {epoch - 1}. Try a smaller learning_rate"
+                f"the state after epoch {saved}. Try a smaller learning_rate"
                 + ("" if self.parameters.mixed_precision == "no" else " or mixed_precision=no")
                 + " in a new run folder."
             )
         return means
 
     def _validate(self) -> dict[str, float]:
-        predicted = predict_batches(self.network, self.val_loader, self.accelerator)
+        predicted = self._predict(self.val_loader)
         truth = self.inputs.target[self.val_rows]
         # One weighting, of ones: the figures of metrics.summary in a twentieth of its time.
         posterior = np.exp(predicted.log_posterior).astype(np.float64)
@@ -271,11 +304,22 @@ class Trainer:
 
     def predict(self, rows: np.ndarray) -> Prediction:
         """Predict some lesions."""
-        return predict_batches(self.network, self._eval_loader(rows), self.accelerator)
+        return self._predict(self._eval_loader(rows))
+
+    def _uncompiled(self) -> AbstractContextManager:
+        if self.parameters.compile_backbone:
+            return torch.compiler.set_stance("force_eager")
+        return nullcontext()
+
+    def _predict(self, loader: DataLoader) -> Prediction:
+        with self._uncompiled():
+            return predict_batches(self.network, loader, self.accelerator, self.arrays)
 
     def _checkpoint(self) -> None:
         state, tensors = split_tensors(self.optimizer.state_dict(), "optimizer")
         tensors |= {f"network.{k}": v for k, v in self.bare_network.state_dict().items()}
+        if self.progress.best_epoch != self.progress.epoch:  # else they are the network's
+            tensors |= {f"best.{k}": v for k, v in self.best.items()}
         saved = {
             "made_by": self._made_by(),
             "optimizer": state,
@@ -293,13 +337,24 @@ class Trainer:
         if loaded is None or loaded[1]["made_by"] != self._made_by():
             return
         tensors, saved = loaded
-        prefix = "network."
-        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        weights = with_prefix(tensors, "network.")
         load_weights(self.bare_network, weights, f"{self.run.path}/checkpoint.safetensors")
+        self.best = with_prefix(tensors, "best.") or clones(self.bare_network.state_dict())
         self.optimizer.load_state_dict(join_tensors(saved["optimizer"], tensors, "optimizer"))
+        self._lay_out_optimizer()
         self.scheduler.load_state_dict(saved["scheduler"])
         self.progress = Progress(**saved["progress"])
         self.history = saved["history"]
+
+    def _lay_out_optimizer(self) -> None:
+        """Give the optimiser's tensors the memory format of their weights, which fused steps need.
+
+        A checkpoint is contiguous; weights of convolutions may be channels_last.
+        """
+        for weight, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if value.shape == weight.shape:
+                    state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _write_results(

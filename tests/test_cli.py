@@ -57,15 +57,17 @@ def test_train_predict_and_score(milk10k, cache_dir, tmp_path):
 
 def test_grid_trains_what_is_missing_and_tells_failures(milk10k, cache_dir, tmp_path):
     grid, runs = tmp_path / "grid.yaml", tmp_path / "runs"
-    base = "base: {image_size: 32, epochs: 1, feature_views: 1, modalities: M}\n"
+    base = "base: {image_size: 32, epochs: 9, feature_views: 1, modalities: M}\n"
     grid.write_text(base + "seeds: [0, 1]\nsystems: {M: {}, no-monet: {use_monet: false}}\n")
     command = ["grid", grid, "--data", milk10k, "--runs", runs, "--cache", cache_dir]
+    command += ["-p", "epochs=1"]
     told = call(*command, "--system", "M").stdout.splitlines()
     assert told[0].startswith("[1/2] M, seed 0, fold 1: macro-F1")
     assert len(told) == 3
     assert told[2].startswith("M: macro-F1 0.")
     assert told[2].endswith("2 runs")
     assert len(call(*command, "--quiet").stdout.splitlines()) == 2
+    assert "epochs: 1\n" in (runs / "M/seed0-fold1/config.yaml").read_text()
     (runs / "no-monet/seed1-fold1/config.yaml").write_text("epochs: 2\n")  # belongs to another run
     result = call(*command, code=1)
     assert "[4/4] no-monet, seed 1, fold 1: failed" in result.stdout

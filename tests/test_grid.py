@@ -86,6 +86,53 @@ def test_of_several_bases_later_ones_win(write, tmp_path):
     assert (run.parameters.epochs, run.parameters.batch_size) == (2, 8)
 
 
+def test_assignments_replace_values_of_the_base_and_systems_keep_their_own(write, tmp_path):
+    write(systems={"all": {}, "short": {"epochs": 4}}, base={"epochs": 7})
+    grid = load_grid(tmp_path / "grid.yaml", ["epochs=2", "backbone=tf_efficientnet_lite1"])
+    runs = [run.parameters for run in grid.runs(tmp_path)]
+    assert [p.epochs for p in runs] == [2, 4]
+    assert {p.backbone for p in runs} == {"tf_efficientnet_lite1"}
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [("epoch=2", "did you mean 'epochs'"), ("epochs", "name=value"), ("seed=3", "seed: .*seeds"),
+     ("test_fold=1", "test_fold: .*protocol"), ("epochs=0", "epochs: ")],
+)  # fmt: skip
+def test_assignments_that_cannot_be_are_told(write, tmp_path, item, told):
+    write(protocol="out-of-fold")
+    with pytest.raises(ParameterError, match=told):
+        load_grid(tmp_path / "grid.yaml", [item])
+
+
+def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
+    write, lesions, cache_dir, tmp_path, monkeypatch
+):
+    """Two systems of the paper's grid for a GPU, as small as can be; killed and said again."""
+    small = lesions.groupby("label").head(3)
+    wanted = load_grid("params/grids/paper_gpu.yaml").systems
+    systems = {name: wanted[name] for name in ("D", "late-concat")}
+    base = BASE | {"regime": "finetune", "images_on": "device", "checkpoint_every": 10}
+    grid = write(base=base, systems=systems)
+    original, read = module.train, []
+
+    def killed(table, path, parameters, *arguments, shared, **options):
+        read.append(parameters.modalities)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        return original(table, path, parameters, *arguments, shared=shared, **options)
+
+    monkeypatch.setattr(module, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False)
+    assert collect(grid, tmp_path / "runs")["state"].tolist() == ["finished", "missing"]
+    first = (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns
+    monkeypatch.setattr(module, "train", original)
+    assert run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False) == []
+    assert set(collect(grid, tmp_path / "runs")["state"]) == {"finished"}
+    assert (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns == first
+
+
 def test_systems_may_be_those_of_another_grid(write, tmp_path):
     (tmp_path / "other.yaml").write_text("seeds: [8]\nsystems: {x: {dropout: 0}, y: {}}")
     grid = write(systems="other.yaml")

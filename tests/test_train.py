@@ -102,7 +102,8 @@ def test_kill_9_and_resume_end_like_an_unbroken_run(
     command += ["--run", str(broken.path), "--cache", str(cache_dir)]
     for name, value in tiny_parameters(**changes).model_dump(exclude_none=True).items():
         command += ["-p", f"{name}={value}"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    threads = str(torch.get_num_threads())  # sums depend on it
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": threads})
     deadline = time.monotonic() + 240
     while not (broken.path / "checkpoint.safetensors").exists():
         assert process.poll() is None, "ended before it could be killed"
@@ -117,6 +118,142 @@ def test_kill_9_and_resume_end_like_an_unbroken_run(
     assert len(resumed.history) == changes["epochs"]
     assert resumed.metrics["best_epoch"] == whole.metrics["best_epoch"]
     assert resumed.metrics["val"] == pytest.approx(whole.metrics["val"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def few(lesions):
+    """Lesions for end-to-end runs of seconds: two batches of 16 and a rest an epoch."""
+    return lesions.groupby("label").head(5)
+
+
+@pytest.fixture(scope="module")
+def finetune(tiny_parameters):
+    """Make parameters of an end-to-end run of seconds, with changes."""
+
+    def make(**changes):
+        small = {"regime": "finetune", "epochs": 2, "batch_size": 16}
+        return tiny_parameters(**(small | changes))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finetuned(few, cache_dir, finetune, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finetune"
+    return train(few, folder, finetune(epochs=4), cache_dir, progress=False)
+
+
+def test_where_the_images_lie_changes_no_figure(finetuned, few, cache_dir, finetune, tmp_path):
+    shared = {}
+    parameters = finetune(epochs=4, images_on="device", num_workers=2)
+    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False, shared=shared)
+    pd.testing.assert_frame_equal(run.history, finetuned.history)
+    pd.testing.assert_frame_equal(run.predictions, finetuned.predictions)
+    there = {kind: value for kind, value in shared.items() if kind[0] == "resident"}
+    assert [value.shape for value in there.values()] == [(len(few), 32, 32, 3)] * 2
+    assert {value.dtype for value in there.values()} == {torch.uint8}
+
+
+def test_augmentation_is_drawn_anew_each_epoch(few, cache_dir, finetune, tmp_path, monkeypatch):
+    from jiadf.data import dataset
+
+    drawn = []
+    original = dataset.augment_batch
+    monkeypatch.setattr(dataset, "augment_batch", lambda x: drawn.append(original(x)) or drawn[-1])
+    train(few, tmp_path / "r", finetune(), cache_dir, progress=False)
+    parts = split_lesions(few["label"])
+    assert sum(map(len, drawn)) == 2 * 2 * (parts == "train").sum()  # streams, epochs; no others
+    assert len({tuple(image.flatten().tolist()) for batch in drawn for image in batch}) == sum(
+        map(len, drawn)
+    )
+
+
+@pytest.mark.parametrize("epoch", [3, 4])
+def test_resuming_between_two_checkpoints_is_exact(
+    epoch, finetuned, few, cache_dir, finetune, tmp_path, monkeypatch
+):
+    """Killed in epoch 3, or 4: goes on from the checkpoint after epoch 2."""
+    parameters = finetune(epochs=4, checkpoint_every=2, images_on="device")
+    original = Trainer._train_pass
+
+    def dies(self, number):
+        if number == epoch:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    monkeypatch.setattr(Trainer, "_train_pass", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(few, tmp_path / "r", parameters, cache_dir, progress=False)
+    monkeypatch.undo()
+    broken = Run(tmp_path / "r")
+    assert broken.load_checkpoint()[1]["progress"]["epoch"] == 2
+    assert len(broken.history) == epoch - 1
+    resumed = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
+    pd.testing.assert_frame_equal(resumed.history, finetuned.history)
+    pd.testing.assert_frame_equal(resumed.predictions, finetuned.predictions)
+    expected = finetuned.weights()
+    for name, weight in resumed.weights().items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
+    run, lesions, cache_dir, tiny_parameters, tmp_path, monkeypatch
+):
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    original = Trainer._validate
+    monkeypatch.setattr(
+        Trainer, "_validate", lambda self: original(self) | {"macro_f1": next(scores)}
+    )
+    seen = []
+    save = Run.save_checkpoint
+
+    def watched(self, tensors, state):
+        seen.append({name: tensor.clone() for name, tensor in tensors.items()})
+        save(self, tensors, state)
+
+    monkeypatch.setattr(Run, "save_checkpoint", watched)
+    made = train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
+    assert [any(name.startswith("best.") for name in tensors) for tensors in seen] == [
+        False, True, True,
+    ]  # fmt: skip
+    name = "heads.joint.weight"
+    assert torch.equal(seen[2][f"best.{name}"], made.weights()[name])
+    assert not torch.equal(seen[2][f"network.{name}"], made.weights()[name])
+
+
+def test_backbones_are_compiled_once_for_all_runs(few, cache_dir, finetune, tmp_path, monkeypatch):
+    """Full training batches only: the rest of an epoch and validation have other shapes."""
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **o: original(self, backend=counter, **o)
+    )
+    torch._dynamo.reset()
+    for number, changes in enumerate([{}, {"fusion_paths": "skip"}, {"share_backbone": True}]):
+        parameters = finetune(compile_backbone=True, epochs=1, **changes)
+        train(few, tmp_path / str(number), parameters, cache_dir, progress=False)
+    assert counter.frame_count == 1
+
+
+def test_a_shared_backbone_resumes_with_images_on_the_device(
+    few, cache_dir, finetune, tmp_path, monkeypatch
+):
+    parameters = finetune(share_backbone=True, images_on="device")
+    whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
+    checkpoint = Run.save_checkpoint
+
+    def dies(self, tensors, state):
+        checkpoint(self, tensors, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_checkpoint", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(few, tmp_path / "b", parameters, cache_dir, progress=False)
+    monkeypatch.undo()
+    resumed = train(few, tmp_path / "b", parameters, cache_dir, progress=False)
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(

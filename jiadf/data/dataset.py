@@ -2,16 +2,20 @@
 
 A batch is a dict of tensors: ``clinical`` and ``dermoscopic`` (features (B, F), or uint8 images
 (B, 3, S, S)), ``metadata`` (B, D), ``target`` (B,) with -1 where there is no label, and ``index``
-(B,), the lesion's row.
+(B,), the lesion's row. Where the arrays lie on the device (:func:`resident`) only the index
+travels, and :func:`complete` puts the rest of the batch together there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
+
+from jiadf.data.augment import augment_batch
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,21 @@ class LesionDataset(Dataset):
         Arrays of all lesions.
     rows
         Rows of this part, in order.
-    transform
-        For pixels: augmentation of one uint8 (3, S, S) image, or None.
     random_view
         For features: draw one of the cached views a lesion, else the picture itself.
+    index_only
+        Leave everything but ``index`` out of the batches.
     """
 
     def __init__(
         self,
         inputs: Inputs,
         rows: Sequence[int] | np.ndarray,
-        transform: v2.Transform | None = None,
         random_view: bool = False,
+        index_only: bool = False,
     ) -> None:
         self.inputs, self.rows = inputs, np.asarray(rows, dtype=np.int64)
-        self.transform, self.random_view = transform, random_view
+        self.random_view, self.index_only = random_view, index_only
 
     def __len__(self) -> int:
         """Count the lesions of this part."""
@@ -76,6 +80,8 @@ class LesionDataset(Dataset):
     def __getitems__(self, items: list[int]) -> dict[str, torch.Tensor]:
         """Return one batch."""
         rows = self.rows[items]
+        if self.index_only:
+            return {"index": torch.from_numpy(rows)}
         batch = {name: self._stream(array, rows) for name, array in self.inputs.streams.items()}
         batch["metadata"] = torch.from_numpy(self.inputs.metadata[rows])
         batch["target"] = torch.from_numpy(self.inputs.target[rows])
@@ -88,12 +94,58 @@ class LesionDataset(Dataset):
             if self.random_view:
                 views = torch.randint(array.shape[1], (len(rows),)).numpy()
             return torch.from_numpy(array[rows, views])
-        images = torch.from_numpy(array[rows]).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        if self.transform is None:
-            return images
-        return torch.stack([self.transform(image) for image in images])
+        return torch.from_numpy(array[rows]).permute(0, 3, 1, 2)  # (B, 3, S, S)
 
 
 def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Collate nothing: :class:`LesionDataset` already returns batches."""
+    return batch
+
+
+def resident(
+    inputs: Inputs, device: torch.device, shared: dict[tuple, Any] | None = None
+) -> dict[str, Tensor]:
+    """Put the arrays of all lesions on the device, for :func:`complete`.
+
+    Parameters
+    ----------
+    inputs
+        Arrays of all lesions, the streams being pixels.
+    device
+        Where to.
+    shared
+        A dict that keeps the images, for runs of one process over the same ones.
+    """
+    shared = {} if shared is None else shared
+    arrays = {"metadata": inputs.metadata, "target": inputs.target}
+    there = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+    for name, array in inputs.streams.items():
+        kind = ("resident", inputs.keys.get(f"{name}_images", id(array)), str(device))
+        if kind not in shared:
+            shared[kind] = torch.tensor(array, device=device)  # uint8 (N, S, S, 3)
+        there[name] = shared[kind]
+    return there
+
+
+def complete(
+    batch: Mapping[str, Tensor], arrays: Mapping[str, Tensor] | None, augment: bool = False
+) -> dict[str, Tensor]:
+    """Put a batch together on the device it lies on.
+
+    Parameters
+    ----------
+    batch
+        A batch of :class:`LesionDataset`.
+    arrays
+        What :func:`resident` returned, if the batch holds the index only; else None.
+    augment
+        Augment pixels; features are left as they are.
+    """
+    batch = dict(batch)
+    for name, array in (arrays or {}).items():
+        rows = array.index_select(0, batch["index"])
+        batch[name] = rows.permute(0, 3, 1, 2) if rows.dtype == torch.uint8 else rows
+    for name in sorted(batch):
+        if augment and batch[name].dtype == torch.uint8:
+            batch[name] = augment_batch(batch[name])
     return batch

@@ -1,4 +1,7 @@
-"""Augmentation of lesion images, with torchvision.transforms.v2.
+"""Augmentation of lesion images, one at a time, with torchvision.transforms.v2.
+
+The views of the `frozen` regime are made here; :mod:`jiadf.data.augment` does the same to a whole
+batch on its device.
 
 A lesion has no up or left, so flips and quarter turns are free; crops keep at least 70 % of the
 picture so that the lesion stays in it; colour changes stay small, and hue stays, because colour is
@@ -9,6 +12,9 @@ from typing import Any
 
 import torch
 from torchvision.transforms import v2
+
+CROP_SCALE, CROP_RATIO = (0.7, 1.0), (0.9, 1.1)  # share of the picture kept, width over height
+JITTER = 0.2  # brightness, contrast and saturation change by a factor of 1 ± this
 
 
 class RandomQuarterTurn(v2.Transform):
@@ -30,10 +36,10 @@ def augmentation(size: int) -> v2.Transform:
     """
     return v2.Compose(
         [
-            v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(0.9, 1.1), antialias=True),
+            v2.RandomResizedCrop(size, scale=CROP_SCALE, ratio=CROP_RATIO, antialias=True),
             v2.RandomHorizontalFlip(),
             RandomQuarterTurn(),
-            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            v2.ColorJitter(brightness=JITTER, contrast=JITTER, saturation=JITTER),
         ]
     )
 

@@ -1,8 +1,7 @@
 import numpy as np
 import torch
 
-from jiadf.data.dataset import Inputs, LesionDataset
-from jiadf.data.transforms import augmentation
+from jiadf.data.dataset import Inputs, LesionDataset, complete, resident
 
 RNG = np.random.default_rng(0)
 FEATURES = Inputs(
@@ -35,11 +34,33 @@ def test_random_views_are_views_of_the_same_lesion():
         assert any(np.array_equal(view, drawn) for view in FEATURES.streams["clinical"][4])
 
 
-def test_pixels_come_channels_first_and_augmented_one_by_one():
+def test_pixels_come_channels_first():
     plain = LesionDataset(PIXELS, [3])[0]["dermoscopic"]
     np.testing.assert_array_equal(plain[0].permute(1, 2, 0), PIXELS.streams["dermoscopic"][3])
+
+
+def test_arrays_on_the_device_complete_an_index_to_the_same_batch():
+    rows, shared = [7, 2, 5], {}
+    there = resident(PIXELS, torch.device("cpu"), shared)
+    travelled = LesionDataset(PIXELS, rows, index_only=True).__getitems__([2, 0])
+    assert set(travelled) == {"index"}
+    batch = complete(travelled, there)
+    expected = LesionDataset(PIXELS, rows).__getitems__([2, 0])
+    assert set(batch) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(batch[name], value), name
+    again = resident(PIXELS, torch.device("cpu"), shared)
+    assert again["dermoscopic"] is there["dermoscopic"]
+
+
+def test_pixels_are_augmented_and_nothing_else():
+    batch = LesionDataset(PIXELS, [3, 3]).__getitems__([0, 1])
     torch.manual_seed(0)
-    augmented = LesionDataset(PIXELS, [3, 3], augmentation(16)).__getitems__([0, 1])["dermoscopic"]
-    assert augmented.shape == (2, 3, 16, 16)
-    assert augmented.dtype == torch.uint8
-    assert not torch.equal(augmented[0], augmented[1])
+    augmented = complete(batch, None, augment=True)
+    assert augmented["dermoscopic"].shape == (2, 3, 16, 16)
+    assert augmented["dermoscopic"].dtype == torch.uint8
+    assert not torch.equal(augmented["dermoscopic"][0], augmented["dermoscopic"][1])
+    for name in ("metadata", "target", "index"):
+        assert torch.equal(augmented[name], batch[name])
+    features = LesionDataset(FEATURES, [3]).__getitems__([0])
+    assert torch.equal(complete(features, None, augment=True)["clinical"], features["clinical"])

@@ -1,0 +1,134 @@
+"""Augmentation of a whole batch at once, on the device where it lies.
+
+The distribution is that of :func:`jiadf.data.transforms.augmentation`, which augments one picture
+at a time: every image of a batch gets a crop, a flip, a quarter turn and an order of colour
+changes of its own. All of it takes a few kernels a batch and never waits for the device, so that a
+GPU can augment while it trains; :func:`augment_batch` draws from torch's global generator of that
+device.
+
+Two things differ from one picture at a time, neither in distribution: crop, flip and turn are one
+resampling, which is exact, since a flip and a quarter turn move pixels only; and a picture is
+rounded to uint8 once, at the end, where torchvision cuts the fraction off after every step, about
+half a level a step. Crops are never larger than the picture that they fill, so that antialiasing
+would change nothing.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+from jiadf.data.transforms import CROP_RATIO, CROP_SCALE, JITTER
+
+_TRIES = 10  # crops drawn before the whole picture is taken, as torchvision does
+
+
+class Draws(NamedTuple):
+    """What happens to each of B images.
+
+    Attributes
+    ----------
+    top, left, height, width
+        The crop in pixels, whole numbers as float32 (B,).
+    flip
+        Whether the crop is mirrored left to right, bool (B,).
+    turns
+        Quarter turns against the clock after that, 0 to 3, int64 (B,).
+    order
+        The colour changes in their order, int64 (B, 3): 0 brightness, 1 contrast, 2 saturation.
+    factors
+        Factors of brightness, contrast and saturation, float32 (B, 3).
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    turns: Tensor
+    order: Tensor
+    factors: Tensor
+
+
+def draw(count: int, size: int, device: torch.device | str = "cpu") -> Draws:
+    """Draw for ``count`` square images of side ``size``, each for itself."""
+    uniform = torch.rand(count, 2 * _TRIES + 10, device=device)
+    tries, place, colour = uniform.split([2 * _TRIES, 4, 6], dim=1)
+    low, high = CROP_SCALE
+    area = (low + (high - low) * tries[:, :_TRIES]) * size**2  # (B, tries)
+    low, high = map(math.log, CROP_RATIO)
+    ratio = torch.exp(low + (high - low) * tries[:, _TRIES:])
+    height, width = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+    fits = (height <= size) & (width <= size)
+    # The first that fits: `argmax` may return any of equal values, so they are made unequal.
+    ranks = torch.arange(_TRIES, 0, -1, device=device)
+    first = (fits * ranks).argmax(dim=1, keepdim=True)
+    none_fits = ~fits.any(dim=1)
+    height = height.gather(1, first).squeeze(1).masked_fill(none_fits, size)
+    width = width.gather(1, first).squeeze(1).masked_fill(none_fits, size)
+    # `rand` in float32 may round (size + 1) * u up to its end, hence the minimum.
+    top = torch.minimum((place[:, 0] * (size - height + 1)).floor(), size - height)
+    left = torch.minimum((place[:, 1] * (size - width + 1)).floor(), size - width)
+    return Draws(
+        top, left, height, width,
+        flip=place[:, 2] < 0.5,
+        turns=(place[:, 3] * 4).long().clamp_(max=3),
+        order=colour[:, :3].argsort(dim=1),
+        factors=1 - JITTER + 2 * JITTER * colour[:, 3:],
+    )  # fmt: skip
+
+
+def _grid(draws: Draws, size: int) -> Tensor:
+    """Say where each pixel of the result comes from, (B, S, S, 2) in `grid_sample`'s units."""
+    steps = torch.arange(size, device=draws.top.device, dtype=torch.float32) + 0.5  # (S,)
+    sides = []
+    for start, length in ((draws.left, draws.width), (draws.top, draws.height)):
+        start, length = start[:, None], length[:, None]
+        inside = (steps * length / size - 0.5).clamp(min=0.0)  # never beyond the crop's edge
+        pixel = start + torch.minimum(inside, length - 1)
+        sides.append((pixel * 2 + 1) / size - 1)
+    across, down = sides  # (B, S) each: columns and rows of the picture
+    across = torch.where(draws.flip[:, None], across.flip(1), across)
+    # A quarter turn against the clock: row i, column j of the result is row j, column -1 - i.
+    quarter, half = (draws.turns % 2 == 1)[:, None, None], draws.turns >= 2
+    across = torch.where(((draws.turns % 2 == 1) ^ half)[:, None], across.flip(1), across)
+    down = torch.where(half[:, None], down.flip(1), down)
+    x = torch.where(quarter, across[:, :, None], across[:, None, :])  # (B, S, S)
+    y = torch.where(quarter, down[:, None, :], down[:, :, None])
+    return torch.stack([x, y], dim=-1)
+
+
+def apply(images: Tensor, draws: Draws) -> Tensor:
+    """Do to each image what was drawn for it: uint8 (B, 3, S, S) to the same.
+
+    Raises
+    ------
+    ValueError
+        If the images are not uint8 and square.
+    """
+    size = images.shape[-1]
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != (3, size, size):
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: pass uint8 (B, 3, S, S)"
+        )
+    with torch.autocast(images.device.type, enabled=False):
+        pixels = functional.grid_sample(
+            images.float(), _grid(draws, size), padding_mode="border", align_corners=False
+        )
+        for place in range(3):
+            which = draws.order[:, place, None, None, None]  # (B, 1, 1, 1)
+            factor = draws.factors.gather(1, draws.order[:, place, None])[..., None, None]
+            gray = rgb_to_grayscale(pixels)  # (B, 1, S, S)
+            # Each change mixes the picture with something: black, its mean gray, or its gray.
+            mean = gray.mean(dim=(2, 3), keepdim=True) * (which == 1)
+            other = torch.where(which == 2, gray, mean)
+            pixels = torch.lerp(other, pixels, factor).clamp_(0, 255)
+        return pixels.round_().to(torch.uint8)
+
+
+def augment_batch(images: Tensor) -> Tensor:
+    """Augment every image for itself: uint8 (B, 3, S, S) to the same, on the same device."""
+    return apply(images, draw(len(images), images.shape[-1], images.device))
