@@ -2,7 +2,8 @@
 
 A batch is a dict of tensors: ``clinical`` and ``dermoscopic`` (features (B, F), or uint8 images
 (B, 3, S, S)), ``metadata`` (B, D), ``target`` (B,) with -1 where there is no label, and ``index``
-(B,), the lesion's row.
+(B,), the lesion's row. Where modalities are missing there are ``clinical_missing``,
+``dermoscopic_missing`` and ``metadata_missing``, bool (B,), too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +29,16 @@ class Inputs:
         Class index, int64 (N,); -1 where there is no label.
     keys
         Digests of what the arrays were made from.
+    missing
+        By ``clinical``, ``dermoscopic`` or ``metadata``, the lesions that lack it, bool (N,);
+        what the arrays hold of them is not used.
     """
 
     streams: Mapping[str, np.ndarray]
     metadata: np.ndarray
     target: np.ndarray
     keys: dict[str, str] = field(default_factory=dict)
+    missing: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the lesions."""
@@ -77,6 +82,8 @@ class LesionDataset(Dataset):
         """Return one batch."""
         rows = self.rows[items]
         batch = {name: self._stream(array, rows) for name, array in self.inputs.streams.items()}
+        for name, missing in self.inputs.missing.items():
+            batch[f"{name}_missing"] = torch.from_numpy(missing[rows])
         batch["metadata"] = torch.from_numpy(self.inputs.metadata[rows])
         batch["target"] = torch.from_numpy(self.inputs.target[rows])
         batch["index"] = torch.from_numpy(rows)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -43,3 +45,10 @@ def test_pixels_come_channels_first_and_augmented_one_by_one():
     assert augmented.shape == (2, 3, 16, 16)
     assert augmented.dtype == torch.uint8
     assert not torch.equal(augmented[0], augmented[1])
+
+
+def test_what_is_missing_is_told_by_lesion():
+    missing = {"clinical": np.arange(10) % 2 == 0}
+    batch = LesionDataset(replace(FEATURES, missing=missing), [7, 2, 5]).__getitems__([0, 1])
+    assert batch["clinical_missing"].tolist() == [False, True]
+    assert "clinical_missing" not in LesionDataset(FEATURES, [1])[0]
