@@ -31,8 +31,14 @@ QUALITY = (40, 25, 15, 8, 4)  # JPEG's
 
 
 def _blur(image: torch.Tensor, severity: int) -> torch.Tensor:
+    from kornia.filters import (
+        gaussian_blur2d,
+    )  # separable, hence fast at any width; a second to import
+
     sigma = BLUR[severity - 1] * image.shape[-1]
-    return F.gaussian_blur(image, [2 * int(np.ceil(3 * sigma)) + 1] * 2, [sigma, sigma])
+    side = min(2 * int(np.ceil(3 * sigma)) + 1, 2 * image.shape[-1] - 1)  # reflected once at most
+    picture = F.to_dtype(image, torch.float32, scale=True)[None]
+    return F.to_dtype(gaussian_blur2d(picture, side, (sigma, sigma))[0], torch.uint8, scale=True)
 
 
 def _noise(image: torch.Tensor, severity: int) -> torch.Tensor:
