@@ -12,10 +12,12 @@ photographer would take again. The same seed gives the same pictures.
     (2, 32, 32, 3)
 """
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from jiadf.data.transforms import augment_with_seed
@@ -62,7 +64,10 @@ def _crop(image: torch.Tensor, severity: int) -> torch.Tensor:
 
 
 def _jpeg(image: torch.Tensor, severity: int) -> torch.Tensor:
-    return F.jpeg(image, QUALITY[severity - 1])
+    written = io.BytesIO()
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture.save(written, "JPEG", quality=QUALITY[severity - 1])
+    return torch.from_numpy(np.array(Image.open(written))).permute(2, 0, 1)
 
 
 CORRUPTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {

@@ -26,6 +26,9 @@ from jiadf.verdicts import FAILS, HOLDS, LOWER_IS_BETTER, METRIC_NAMES, UNDECIDE
 METRICS = ("macro_auc", "macro_f1", "nll")
 PAIRS = (("ji-adf", "ji-mmfa"), ("modality-dropout", "ji-adf"), ("ji-adf", "ji-adf, gate held"))
 INTACT = "intact"
+HARMLESS = "no harm"
+MIN_HARM = 0.05  # rise of a branch's negative log-likelihood that asks for a reaction
+MIN_LOSS = 0.01  # loss of weight that counts as one
 _BRANCH = {"clinical": "image", "dermoscopic": "image", "images": "image", "metadata": "metadata"}
 
 
@@ -76,7 +79,7 @@ class Answers:
 
 
 def gate_reaction(
-    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 200, seed: int = 0
+    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 100, seed: int = 0
 ) -> pd.DataFrame:
     """Measure how the gate's weights change under each damage.
 
@@ -95,7 +98,8 @@ def gate_reaction(
     DataFrame
         A row a system, damage and branch: mean weight `before` and `after`, their `change` with
         a 95 % interval over lesions, `p` of a t-test that it is zero. `damaged` is the branch that
-        the damage is in; the joint branch reads everything.
+        the damage is in; the joint branch reads everything. `harm` is by how much the branch's own
+        negative log-likelihood rises.
     """
     draws = np.vstack([np.ones(len(truth)), weighted.stratified_weights(truth, n, seed)])
     rows = []
@@ -109,13 +113,19 @@ def gate_reaction(
             after = said.weights.mean(0)
             changes = draws @ (after - before) / len(truth)  # (n + 1, b)
             low, high = np.quantile(changes[1:], [0.025, 0.975], axis=0)
+            truth_rows = np.arange(len(truth))
+            of_truth = (
+                np.maximum(one.branches[:, truth_rows, :, truth], 1e-12)  # (N, S, b)
+                for one in (said, by_damage[INTACT])
+            )
+            harm = np.subtract(*(-np.log(p).mean(axis=(0, 1)) for p in of_truth))  # (b,)
             for b, branch in enumerate(("image", "metadata", "joint")):
                 p = ttest_1samp(after[:, b] - before[:, b], 0).pvalue
                 rows.append(
                     {"system": system, **vars(what), "lesions": lesions, "branch": branch,
                      "damaged": _BRANCH[what.stream], "before": before[:, b].mean(),
                      "after": after[:, b].mean(), "change": changes[0, b], "low": low[b],
-                     "high": high[b], "p": p}
+                     "high": high[b], "p": p, "harm": harm[b]}
                 )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -141,7 +151,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def score_changes(
-    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 200, seed: int = 0
+    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 100, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure what damage does to the scores, and which system bears it better.
 
@@ -216,50 +226,56 @@ def judge_gate(gate: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
     gate : DataFrame
         The answer of :func:`gate_reaction` with `p_holm`.
     alpha : float
-        A change stands where its adjusted p-value is below this.
+        A loss stands where its adjusted p-value is below this.
 
     Returns
     -------
     DataFrame
-        The rows of the damaged branch, with `verdict`: it *holds* where the weight falls, it *does
-        not hold* where it rises, and else the two *cannot be told apart*.
+        The rows of the damaged branch, with `verdict`. Where the damage harms the branch by less
+        than :data:`MIN_HARM` there is nothing to react to (:data:`HARMLESS`). Else the claim
+        *holds* where the branch loses at least :data:`MIN_LOSS` of weight and the loss stands, it
+        *does not hold* where the interval excludes such a loss, and in between it *cannot be told*.
     """
     rows = gate[gate["branch"] == gate["damaged"]].copy()
-    stands = rows["p_holm"] < alpha
-    side = np.where(rows["change"] < 0, HOLDS, FAILS)
-    rows["verdict"] = np.where(stands, side, UNDECIDED)
+    loses = (rows["p_holm"] < alpha) & (rows["change"] <= -MIN_LOSS)
+    excluded = rows["low"] > -MIN_LOSS
+    rows["verdict"] = np.select(
+        [rows["harm"] < MIN_HARM, loses, excluded], [HARMLESS, HOLDS, FAILS], UNDECIDED
+    )
     return rows.reset_index(drop=True)
 
 
 def say_gate(judged: pd.DataFrame, system: str = "ji-adf") -> str:
     """Say the verdict on the paper's claim in plain English, with its counts and its size.
 
-    The claim *holds* where the gate takes weight from the damaged branch under every damage, *does
-    not hold* where it does so under fewer than half of them, and *holds in part* else.
+    Over the kinds of damage that harm their branch, the claim *holds* where the gate takes weight
+    from it under all, *does not hold* where it does so under fewer than half, and *holds in part*
+    else.
     """
-    rows = judged[judged["system"] == system]
+    every = judged[judged["system"] == system]
+    rows = every[every["verdict"] != HARMLESS]
     if rows.empty:
-        return f"{system} has no gate whose weights change."
+        return f"{system} has no gate that any damage put to the test."
     counts = rows["verdict"].value_counts()
-    falls, rises = counts.get(HOLDS, 0), counts.get(FAILS, 0)
+    falls = int(counts.get(HOLDS, 0))
     whole = "holds in part"
     if falls == len(rows):
         whole = HOLDS
     elif falls * 2 < len(rows):
         whole = FAILS
-    largest = rows.loc[rows["change"].idxmin()]
     by_branch = [
         f"{(part['verdict'] == HOLDS).sum()} of {len(part)} in the {branch} branch"
         for branch, part in rows.groupby("damaged", sort=False)
     ]
+    least, most = rows.loc[rows["change"].idxmin()], rows.loc[rows["change"].idxmax()]
+    ends = [f"{row['name']}, {row['before']:.2f} to {row['after']:.2f}" for row in (least, most)]
     return (
-        "The claim that the gate adjusts to the reliability of each modality "
-        f"{whole} for {system}: of {len(rows)} kinds of damage, the damaged branch loses weight under {falls} "
-        f"({', '.join(by_branch)}), gains weight under {rises}, and under "
-        f"{counts.get(UNDECIDED, 0)} no change can be told. The largest loss is "
-        f"{-largest['change']:.2f}, from {largest['before']:.2f} to {largest['after']:.2f} "
-        f"({largest['name']})."
-    )
+        f"The claim that the gate adjusts to the reliability of each modality {whole} for "
+        f"{system}. {len(rows)} of {len(every)} kinds of damage harm their branch. Under {falls} "
+        f"of them it loses weight ({', '.join(by_branch)}), under {counts.get(FAILS, 0)} it does "
+        f"not, and under {counts.get(UNDECIDED, 0)} this cannot be told. Its mean weight changes "
+        f"between {least['change']:+.2f} ({ends[0]}) and {most['change']:+.2f} ({ends[1]})."
+    ).replace("-0.", "−0.")
 
 
 def say_comparison(comparisons: pd.DataFrame, system: str, reference: str, metric: str) -> str:

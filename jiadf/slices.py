@@ -117,7 +117,7 @@ def _over_seeds(truth, seeds, weights, classes) -> dict[str, np.ndarray]:
 
 def compare_slices(
     truth, seeds: Sequence[np.ndarray], slices: Mapping[tuple[str, str], np.ndarray],
-    n: int = 200, seed: int = 0, level: float = 0.95,
+    n: int = 100, seed: int = 0, level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Score every slice and its gap to all other lesions.
 
@@ -133,7 +133,7 @@ def compare_slices(
     seed : int
         The same seed gives the same figures.
     level : float
-        Of the intervals.
+        Of the intervals, which come from the standard error over the resamples.
 
     Returns
     -------
@@ -146,7 +146,6 @@ def compare_slices(
         the sign turned, and is not tested again.
     """
     truth, seeds = np.asarray(truth), [check_predictions(truth, prob)[1] for prob in seeds]
-    quantiles = [(1 - level) / 2, (1 + level) / 2]
     malignant = np.isin(truth, _MALIGNANT)
     tables, done = [], set()
     for (attribute, value), inside in slices.items():
@@ -168,10 +167,10 @@ def compare_slices(
         for name in MEASURES:
             own, rest = (side[name] for side in drawn)
             row = {"metric": name, "score": own[0]}
-            row |= dict(zip(("low", "high"), _quantiles(own[1:], quantiles), strict=True))
+            row |= dict(zip(("low", "high"), _interval(own, level, 0.0), strict=True))
             if tells:
                 row["gap"] = own[0] - rest[0]
-                bounds = _quantiles(own[1:] - rest[1:], quantiles)
+                bounds = _interval(own - rest, level)
                 row |= dict(zip(("gap_low", "gap_high"), bounds, strict=True))
             if tested:
                 z = (row["gap"] - null[name].mean()) / max(null[name].std(ddof=1), 1e-12)
@@ -186,9 +185,10 @@ def compare_slices(
     return table
 
 
-def _quantiles(draws: np.ndarray, quantiles: list[float]) -> np.ndarray:
-    """Return NaN where a resample has none: a measure that may not exist has no interval."""
-    return np.quantile(draws, quantiles) if np.isfinite(draws).all() else np.full(2, np.nan)
+def _interval(values: np.ndarray, level: float, least: float = -1.0) -> tuple[float, float]:
+    """Return the first value -/+ its standard error over the others, within `least` to 1."""
+    half = norm.ppf((1 + level) / 2) * values[1:].std(ddof=1)  # NaN where a resample has none
+    return tuple(np.clip([values[0] - half, values[0] + half], least, 1.0))
 
 
 def _exchanged(truth, seeds, inside, classes, n, seed) -> dict[str, np.ndarray]:

@@ -89,6 +89,7 @@ def damage_scores(
         A panel each.
     """
     rows = scores[(scores["lesions"] == lesions) & (scores["kind"] != "intact")]
+    rows = rows[~rows["system"].str.endswith("held")]  # no system of its own
     if rows.empty:
         raise ValueError(f"no damage to {lesions!r} lesions in this table")
     names, systems = list(dict.fromkeys(rows["name"])), list(dict.fromkeys(rows["system"]))

@@ -174,14 +174,14 @@ def shortcut_probes(grid: Grid, lesions: pd.DataFrame, cache_dir, size: int) -> 
             probabilities, _ = linear_predictions(inputs, parts, letters, PROBE_STRENGTHS)
             array = said.setdefault(name, np.full((len(truth), len(CLASSES)), np.nan))
             array[parts == "test"] = probabilities[parts == "test"]
-    tables = [summarise_seeds(name, "out-of-fold", truth, [p], 200) for name, p in said.items()]
+    tables = [summarise_seeds(name, "out-of-fold", truth, [p], 100) for name, p in said.items()]
     table = pd.concat(tables, ignore_index=True)
     return table[(table["label"] == "mean") & table["metric"].isin(["macro_auc", "macro_f1"])]
 
 
 def study(
     grid: Grid, folder: str | Path, lesions: pd.DataFrame, cache_dir: str | Path | None = None,
-    *, seed: int = 0, severities: Sequence[int] = (1, 3, 5), sample: int = 300, n: int = 200,
+    *, seed: int = 0, severities: Sequence[int] = (3, 5), sample: int = 300, n: int = 100,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Ask everything of this module; see the functions for what the tables hold.
 
