@@ -69,6 +69,8 @@ class Parameters(BaseModel):
     """Width of the joint feature."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout before the heads and in the metadata encoder."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that a training lesion's clinical image, dermoscopic image or metadata is left out."""
     branches: Literal["all", "joint"] = "all"
     """Heads: one a stream and a joint one, or the joint one only."""
     decision: Literal["adf", "average", "joint"] = "adf"

@@ -6,6 +6,7 @@ learned nothing from fusing.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse regularisation, scikit-learn's C
 
 
 def linear_predictions(
-    inputs: Inputs, parts: np.ndarray, modalities: str = "CDM"
+    inputs: Inputs,
+    parts: np.ndarray,
+    modalities: str = "CDM",
+    strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[np.ndarray, float]:
     """Fit on the training lesions, choose on the validation lesions, predict all.
 
@@ -34,6 +38,8 @@ def linear_predictions(
         ``"train"``, ``"val"`` or ``"test"`` for each lesion.
     modalities
         Letters of C, D and M; their inputs are concatenated.
+    strengths
+        Inverse regularisations to choose from.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def linear_predictions(
         blocks.append(inputs.metadata)
     x = np.concatenate(blocks, axis=1)
     best: tuple[float, np.ndarray, float] | None = None
-    for strength in STRENGTHS:
+    for strength in strengths:
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
         with warnings.catch_warnings():
             # 300 steps are enough for the metrics; the last digits of the weights do not matter.

@@ -5,7 +5,7 @@ network, every branch's logits beside the posterior, for inputs that may have be
 (a damaged image, a missing field).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,13 +122,24 @@ def predict_inputs(
     rows
         The lesions to predict, in the order of the result; all if None.
     """
+    return predictor(run, inputs)(inputs, rows)
+
+
+def predictor(run: Run, inputs: Inputs) -> Callable[..., Prediction]:
+    """Load a finished run's network once, for many calls as of :func:`predict_inputs`.
+
+    Of ``inputs`` only the widths are read; call the answer with inputs and, if wanted, rows.
+    """
     parameters = run.parameters
-    network = load_network(run, inputs)
     accelerator = make_accelerator(parameters)
-    data = LesionDataset(inputs, np.arange(len(inputs)) if rows is None else rows)
-    loader = DataLoader(data, parameters.batch_size, collate_fn=whole_batch)
-    network, loader = accelerator.prepare(network, loader)
-    return predict_batches(network, loader, accelerator)
+    network = accelerator.prepare(load_network(run, inputs))
+
+    def answer(inputs: Inputs, rows: Sequence[int] | np.ndarray | None = None) -> Prediction:
+        data = LesionDataset(inputs, np.arange(len(inputs)) if rows is None else rows)
+        loader = DataLoader(data, parameters.batch_size, collate_fn=whole_batch)
+        return predict_batches(network, accelerator.prepare(loader), accelerator)
+
+    return answer
 
 
 def make_accelerator(parameters: Parameters) -> Accelerator:

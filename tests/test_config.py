@@ -45,6 +45,7 @@ def test_unknown_names_are_refused_with_the_nearest_one(tmp_path):
         ({"val_fold": 5}, "val_fold is 5; it must lie in 0 … 4"),
         ({"test_fold": 1}, "both 1"),
         ({"dropout": 1.0}, "dropout"),
+        ({"modality_dropout": -0.1}, "modality_dropout: .*greater than or equal to 0"),
     ],
 )
 def test_values_out_of_range_are_refused(values, message):

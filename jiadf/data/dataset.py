@@ -2,8 +2,10 @@
 
 A batch is a dict of tensors: ``clinical`` and ``dermoscopic`` (features (B, F), or uint8 images
 (B, 3, S, S)), ``metadata`` (B, D), ``target`` (B,) with -1 where there is no label, and ``index``
-(B,), the lesion's row. Where the arrays lie on the device (:func:`resident`) only the index
-travels, and :func:`complete` puts the rest of the batch together there.
+(B,), the lesion's row. Where modalities are missing there are ``clinical_missing``,
+``dermoscopic_missing`` and ``metadata_missing``, bool (B,), too. Where the arrays lie on the device
+(:func:`resident`) only the index travels, and :func:`complete` puts the rest of the batch together
+there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,12 +34,16 @@ class Inputs:
         Class index, int64 (N,); -1 where there is no label.
     keys
         Digests of what the arrays were made from.
+    missing
+        By ``clinical``, ``dermoscopic`` or ``metadata``, the lesions that lack it, bool (N,);
+        what the arrays hold of them is not used.
     """
 
     streams: Mapping[str, np.ndarray]
     metadata: np.ndarray
     target: np.ndarray
     keys: dict[str, str] = field(default_factory=dict)
+    missing: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the lesions."""
@@ -83,6 +89,8 @@ class LesionDataset(Dataset):
         if self.index_only:
             return {"index": torch.from_numpy(rows)}
         batch = {name: self._stream(array, rows) for name, array in self.inputs.streams.items()}
+        for name, missing in self.inputs.missing.items():
+            batch[f"{name}_missing"] = torch.from_numpy(missing[rows])
         batch["metadata"] = torch.from_numpy(self.inputs.metadata[rows])
         batch["target"] = torch.from_numpy(self.inputs.target[rows])
         batch["index"] = torch.from_numpy(rows)
@@ -118,6 +126,7 @@ def resident(
     """
     shared = {} if shared is None else shared
     arrays = {"metadata": inputs.metadata, "target": inputs.target}
+    arrays |= {f"{name}_missing": missing for name, missing in inputs.missing.items()}
     there = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
     for name, array in inputs.streams.items():
         kind = ("resident", inputs.keys.get(f"{name}_images", id(array)), str(device))

@@ -81,6 +81,10 @@ class NetworkConfig:
         one of the three modalities there are fewer tokens anyway, and it makes no difference.
     dropout : float
         On the features of each stream, in the metadata MLP and on MMFA's output.
+    modality_dropout : float
+        While training, each modality of each sample is missing with this probability, never all of
+        them: a sample that would lose all keeps all. Missing is what it is at test time, see
+        `JIADF.streams`.
     branches : {"all", "joint"}
         A head for each stream and the joint features, or for the joint features alone.
     decision : {"adf", "average", "joint"}
@@ -106,6 +110,7 @@ class NetworkConfig:
     head_dim: int = 32
     joint_width: int = 256
     dropout: float = 0.2
+    modality_dropout: float = 0.0
     branches: str = "all"
     decision: str = "adf"
     gate_hidden: int = 32
@@ -142,8 +147,9 @@ class NetworkConfig:
         for name, least in needed.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least {least}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}: give a share from 0 to below 1")
+        for name in ("dropout", "modality_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
         if len(self.modalities) == 1:
             return
         if self.branches == "joint" and self.decision != "joint":
@@ -182,6 +188,11 @@ class NetworkConfig:
     def image_streams(self) -> tuple[str, ...]:
         """Images that come in; dermoscopic first, as in f_img = [E_d(x_d); E_c(x_c)]."""
         return tuple(MODALITIES[letter] for letter in "DC" if letter in self.modalities)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Modalities that come in, as a batch names them."""
+        return (*self.image_streams, *(("metadata",) if "M" in self.modalities else ()))
 
     @property
     def stream_widths(self) -> dict[str, int]:
@@ -234,6 +245,11 @@ class NetworkOutput(NamedTuple):
     weights: Tensor | None = None
     attention: Tensor | None = None
     log_weights: Tensor | None = None
+
+
+def _without(values: Tensor, missing: Tensor | None) -> Tensor:
+    """Return (B, width) values with zeros in the rows that `missing`, (B,) bool, names."""
+    return values if missing is None else values.masked_fill(missing[:, None], 0.0)
 
 
 class JIADF(nn.Module):
@@ -302,21 +318,45 @@ class JIADF(nn.Module):
         return {name: encoders[name] for name in streams}
 
     def streams(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encode a batch, equation (1): the features of each stream, name -> (B, width)."""
+        """Encode a batch, equation (1): the features of each stream, name -> (B, width).
+
+        A missing modality, whether the batch says so or `modality_dropout` does while training, is
+        the same thing: an image's features are zeros, which is their training mean where a
+        `Standardise` stands before them; the metadata vector is zeros before its MLP, hence a
+        mean age and mean scores, no category, and no flag.
+        """
         config = self.config
-        wanted = [*config.image_streams, *(["metadata"] if "M" in config.modalities else [])]
+        wanted = config.inputs
         missing = [name for name in wanted if name not in batch]
         if missing:
             raise ValueError(
                 f"the batch lacks {', '.join(missing)}, which modalities {config.modalities!r} "
                 "needs: add it, or take its letter out of modalities"
             )
-        encoded = {name: self.image_encoders[name](batch[name]) for name in config.image_streams}
+        missing = self._missing(batch)
+        encoded = {
+            name: _without(self.image_encoders[name](batch[name]), missing.get(name))
+            for name in config.image_streams
+        }
         if "M" in config.modalities:
             if encoded:
                 encoded = {"image": torch.cat(list(encoded.values()), dim=-1)}
-            encoded["metadata"] = self.metadata_encoder(batch["metadata"])
+            metadata = _without(batch["metadata"], missing.get("metadata"))
+            encoded["metadata"] = self.metadata_encoder(metadata)
         return {name: encoded[name] for name in config.stream_widths}
+
+    def _missing(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return which samples lack a modality, name -> (B,) bool; only those that some lack."""
+        names = self.config.inputs
+        told = {n: batch[f"{n}_missing"].bool() for n in names if f"{n}_missing" in batch}
+        if not (self.training and self.config.modality_dropout > 0):
+            return told
+        first = batch[names[0]]
+        none = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+        lacking = torch.stack([told.get(name, none) for name in names], dim=1)  # (B, m)
+        drop = torch.rand(lacking.shape, device=first.device) < self.config.modality_dropout
+        drop &= ~(drop | lacking).all(dim=1, keepdim=True)
+        return dict(zip(names, (drop | lacking).unbind(1), strict=True))
 
     def tokens(self, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what MMFA relates, by the names and in the order of `token_widths`."""
@@ -364,6 +404,8 @@ class JIADF(nn.Module):
         batch : mapping
             "clinical" and "dermoscopic", what the image encoders take, (B, 3, H, W), or (B, F)
             without encoders; "metadata" (B, D). Modalities that are not configured are ignored.
+            Optionally "clinical_missing", "dermoscopic_missing" and "metadata_missing", (B,) bool:
+            samples without that modality, whose values are not used.
         """
         streams = {name: self.dropout(value) for name, value in self.streams(batch).items()}
         joint, attention = self.fuse(streams)

@@ -9,7 +9,8 @@ a notebook shows by ending a cell with the call.
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
-of systems beside one another and ``fusion`` of attention and gate weights.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``robustness`` of
+damage, slices and the gate's reaction.
 """
 
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
@@ -23,6 +24,12 @@ from jiadf.plots.data import (
     monet_by_image_type,
 )
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
+from jiadf.plots.robustness import (
+    corruption_examples,
+    damage_scores,
+    gate_reaction,
+    slice_scores,
+)
 from jiadf.plots.scores import (
     confusion,
     dot_interval,
@@ -38,10 +45,13 @@ __all__ = [
     "class_counts",
     "class_heatmap",
     "confusion",
+    "corruption_examples",
+    "damage_scores",
     "distribution_by_class",
     "dot_interval",
     "gate_by_class",
     "gate_means",
+    "gate_reaction",
     "gate_simplex",
     "history",
     "image_pairs",
@@ -51,6 +61,7 @@ __all__ = [
     "paired_differences",
     "per_class_intervals",
     "reliability",
+    "slice_scores",
     "table_beside",
     "use_style",
 ]

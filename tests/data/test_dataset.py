@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -64,3 +66,10 @@ def test_pixels_are_augmented_and_nothing_else():
         assert torch.equal(augmented[name], batch[name])
     features = LesionDataset(FEATURES, [3]).__getitems__([0])
     assert torch.equal(complete(features, None, augment=True)["clinical"], features["clinical"])
+
+
+def test_what_is_missing_is_told_by_lesion():
+    missing = {"clinical": np.arange(10) % 2 == 0}
+    batch = LesionDataset(replace(FEATURES, missing=missing), [7, 2, 5]).__getitems__([0, 1])
+    assert batch["clinical_missing"].tolist() == [False, True]
+    assert "clinical_missing" not in LesionDataset(FEATURES, [1])[0]

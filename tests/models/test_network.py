@@ -441,6 +441,7 @@ def test_configuration_from_flat_parameters():
         ({"num_classes": 1}, "num_classes is 1"),
         ({"gate_hidden": 0}, "gate_hidden is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"modality_dropout": 1.0}, "modality_dropout is 1.0"),
     ],
 )
 def test_impossible_designs_are_refused_with_a_remedy(overrides, message):
@@ -461,3 +462,66 @@ def test_a_batch_without_a_needed_modality_is_refused():
     del batch["metadata"]
     with pytest.raises(ValueError, match="the batch lacks metadata"):
         network()(batch)
+
+
+NAMES = ("clinical", "dermoscopic", "metadata")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_modality_is_zeros_whatever_the_batch_holds(name):
+    model, batch = network(), batch_of()
+    rows = torch.tensor([True, False, True, False, False, True])
+    zeroed = batch | {name: batch[name].masked_fill(rows[:, None], 0.0)}
+    output = model(batch | {f"{name}_missing": rows})
+    torch.testing.assert_close(output.log_posterior, model(zeroed).log_posterior)
+    torch.testing.assert_close(output.log_posterior[~rows], model(batch).log_posterior[~rows])
+    assert (output.log_posterior - model(batch).log_posterior)[rows].abs().min() > 0
+
+
+def test_a_missing_image_is_its_training_mean_behind_a_scaling():
+    from jiadf.features import Standardise
+
+    scales = {name: Standardise(FEATURES).fit(batch_of()[name] + 3) for name in NAMES[:2]}
+    model = JIADF(config_of(), scales).eval()
+    batch, everybody = batch_of(), torch.ones(6, dtype=torch.bool)
+    mean = scales["clinical"].mean.expand(6, -1)
+    said = model(batch | {"clinical_missing": everybody}).log_posterior
+    torch.testing.assert_close(said, model(batch | {"clinical": mean}).log_posterior)
+
+
+def test_modality_dropout_leaves_out_each_with_its_probability_and_never_all():
+    model, size = network(modality_dropout=0.5).train(), 20_000
+    torch.manual_seed(0)
+    drop = torch.stack(list(model._missing(batch_of(size)).values()), dim=1)
+    assert not drop.all(dim=1).any()
+    # Seven of eight equally likely outcomes stand, the eighth drops nothing: 3/8 a modality.
+    torch.testing.assert_close(drop.float().mean(0), torch.full((3,), 3 / 8), atol=0.02, rtol=0)
+    told = batch_of(size) | {f"{n}_missing": torch.ones(size).bool() for n in NAMES[:2]}
+    lacking = torch.stack(list(model._missing(told).values()), dim=1)
+    assert lacking[:, :2].all()
+    assert not lacking[:, 2].any()
+
+
+def test_modality_dropout_trains_on_what_is_missing_at_test_time():
+    model, batch = network(modality_dropout=0.5, dropout=0.0).train(), batch_of(64)
+    torch.manual_seed(1)
+    missing = {f"{name}_missing": rows for name, rows in model._missing(batch).items()}
+    torch.manual_seed(1)
+    trained = model(batch).log_posterior
+    torch.testing.assert_close(trained, model.eval()(batch | missing).log_posterior)
+    assert torch.equal(model(batch).log_posterior, model(batch).log_posterior)  # none in evaluation
+
+
+@pytest.mark.parametrize("modalities", ["C", "M"])
+def test_a_single_modality_is_never_dropped(modalities):
+    model = network(modalities=modalities, modality_dropout=0.9).train()
+    assert not torch.stack(list(model._missing(batch_of(500)).values())).any()
+
+
+def test_without_modality_dropout_nothing_is_drawn():
+    batch = batch_of()
+    for share, same in ((0.0, True), (0.1, False)):
+        model = network(dropout=0.0, modality_dropout=share).train()
+        before = torch.get_rng_state()
+        model(batch)
+        assert torch.equal(torch.get_rng_state(), before) == same
