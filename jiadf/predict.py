@@ -5,7 +5,7 @@ network, every branch's logits beside the posterior, for inputs that may have be
 (a damaged image, a missing field).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,13 +91,15 @@ def run_inputs(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
+    views: int = 1,
     progress: bool = True,
     shared: Shared | None = None,
 ) -> Inputs:
     """Return what a run's network sees of these lesions: :func:`jiadf.inputs.prepare_inputs`."""
-    parameters = run.parameters
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
-    return prepare_inputs(lesions, encoder, parameters, cache_dir, progress=progress, shared=shared)
+    return prepare_inputs(
+        lesions, encoder, run.parameters, cache_dir, views=views, progress=progress, shared=shared
+    )
 
 
 def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:
@@ -109,7 +111,10 @@ def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:
 
 
 def predict_inputs(
-    run: Run, inputs: Inputs, rows: Sequence[int] | np.ndarray | None = None
+    run: Run,
+    inputs: Inputs,
+    rows: Sequence[int] | np.ndarray | None = None,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Prediction:
     """Run a finished run's network over inputs from :func:`run_inputs`, or a change of them.
 
@@ -121,11 +126,13 @@ def predict_inputs(
         Arrays of N lesions, encoded with this run's metadata encoder.
     rows
         The lesions to predict, in the order of the result; all if None.
+    transform
+        For pixels: change of one uint8 (3, S, S) image, or None.
     """
     parameters = run.parameters
     network = load_network(run, inputs)
     accelerator = make_accelerator(parameters)
-    data = LesionDataset(inputs, np.arange(len(inputs)) if rows is None else rows)
+    data = LesionDataset(inputs, np.arange(len(inputs)) if rows is None else rows, transform)
     loader = DataLoader(data, parameters.batch_size, collate_fn=whole_batch)
     network, loader = accelerator.prepare(network, loader)
     return predict_batches(network, loader, accelerator)

@@ -5,13 +5,12 @@ A batch is a dict of tensors: ``clinical`` and ``dermoscopic`` (features (B, F),
 (B,), the lesion's row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class LesionDataset(Dataset):
     rows
         Rows of this part, in order.
     transform
-        For pixels: augmentation of one uint8 (3, S, S) image, or None.
+        For pixels: change of one uint8 (3, S, S) image, or None.
     random_view
         For features: draw one of the cached views a lesion, else the picture itself.
     """
@@ -59,7 +58,7 @@ class LesionDataset(Dataset):
         self,
         inputs: Inputs,
         rows: Sequence[int] | np.ndarray,
-        transform: v2.Transform | None = None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         random_view: bool = False,
     ) -> None:
         self.inputs, self.rows = inputs, np.asarray(rows, dtype=np.int64)
