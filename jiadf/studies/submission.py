@@ -16,6 +16,7 @@ from jiadf.metrics import bootstrap_intervals, bootstrap_per_class
 from jiadf.stats import compare_pairs
 from jiadf.thresholds import choose_strength, fit_thresholds, renormalised
 from jiadf.variants import FIXED_STRENGTH, Mapped, Scored, collect_variants, map_variant
+from jiadf.verdicts import sentence
 
 METRICS = ("macro_f1_at_half", "macro_f1", "macro_auc", "macro_ap", "nll", "brier", "ece")
 VARIANT_METRICS = ("macro_f1_at_half", "macro_auc", "nll", "ece")
@@ -232,3 +233,46 @@ def benchmark_layout(table: pd.DataFrame) -> pd.DataFrame:
     wide = table.pivot(index="metric", columns="label", values="value").loc[order, list(CLASSES)]
     wide.insert(0, "mean", wide.mean(axis=1))
     return wide
+
+
+def tell(tables: Mapping[str, pd.DataFrame], where: str, alpha: float = 0.05) -> list[str]:
+    """Say in sentences what the tables of :func:`study` show, `where` being e.g. "on MILK10k"."""
+    differences = tables["differences"]
+    system = differences["system"].iloc[0]
+    own = differences[(differences["system"] == system) & (differences["question"] == "variant")]
+    own = own.drop(columns="system").rename(columns={"variant": "system"})
+    told = [
+        f"{where[0].upper()}{where[1:]}, {system}. {sentence(own, metric, alpha)}"
+        for metric in ("macro_f1_at_half", "nll")
+        if len(own)
+    ]
+    for name, rows in tables["mapping"].groupby("system", sort=False):
+        told.append(_gain(name, rows, differences, where, alpha))
+    cost = tables["calibration"].query("system == @system").set_index(["numbers", "metric"])
+    value = cost["value"]
+    told.append(
+        f"{where[0].upper()}{where[1:]}, the moved numbers of a lesion of {system} sum to "
+        f"{value['moved', 'mean_sum']:.1f} on average and are no probabilities: their ECE is "
+        f"{value['moved', 'ece']:.2f}, and that of the posterior {value['posterior', 'ece']:.2f}. "
+        f"Divided by their sum they have an ECE of {value['moved, renormalised', 'ece']:.2f}, but "
+        f"a macro-F1 at 0.5 of {value['moved, renormalised', 'macro_f1_at_half']:.2f} only: submit "
+        "the moved numbers, and keep the posterior for everything else."
+    )
+    return told
+
+
+def _gain(
+    system: str, rows: pd.DataFrame, differences: pd.DataFrame, where: str, alpha: float
+) -> str:
+    variant = rows["variant"].iloc[-1]
+    value = rows[rows["variant"] == variant].set_index("fitted")["value"]
+    pair = (differences["system"] == system) & (differences["reference"] == variant)
+    row = differences[pair & (differences["question"] == "mapping")].iloc[0]
+    stands = "stands" if row["p_holm"] < alpha else "could be chance"
+    return (
+        f"{where[0].upper()}{where[1:]}, moving the cuts takes the macro-F1 at 0.5 of {system} "
+        f"({variant}) from {value['none']:.2f} to {value['chosen']:.2f} in nested "
+        f"cross-validation; the difference of {row['difference']:+.2f} (95 % interval "
+        f"{row['low']:+.2f} to {row['high']:+.2f}) {stands}. Judged on the lesions they were "
+        f"fitted on, the classes' own cuts would have seemed to reach {value['in sample']:.2f}."
+    )
