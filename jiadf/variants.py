@@ -2,14 +2,14 @@
 
 Every figure is out of fold. For a lesion, only networks count that did not train on it:
 
-=================  ==============================================================================
-``single``         one network
-``single, views``  one network, mean over the views of a lesion (:mod:`jiadf.ensemble`)
-``seeds``          mean over the seeds of the lesion's test fold
-``seeds, views``   both
-``two folds``      one network of the test fold, and the one that chose its epoch on the lesion: a
-                   hint of what folds add, and optimistic
-=================  ==============================================================================
+==================  =============================================================================
+``single``          one network
+``single + views``  one network, mean over the views of a lesion (:mod:`jiadf.ensemble`)
+``seeds``           mean over the seeds of the lesion's test fold
+``seeds + views``   both
+``two folds``       one network of the test fold, and the one that chose its epoch on the lesion: a
+                    hint of what folds add, and optimistic
+==================  =============================================================================
 
 An ensemble of all folds, which an entrant would submit, cannot be judged here: most of its
 networks trained on the lesion.
@@ -85,7 +85,7 @@ def collect_variants(
                 inputs = run_inputs(
                     run, lesions, cache_dir, views=views, progress=False, shared=shared
                 )
-                variants["single, views"] = mean_posterior(predict_views(run, inputs, views))
+                variants["single + views"] = mean_posterior(predict_views(run, inputs, views))
             for name, prob in variants.items():
                 pooled.setdefault(name, [np.zeros(size) for _ in range(seeds)])
                 held.setdefault(name, [{} for _ in range(seeds)])

@@ -145,7 +145,7 @@ def class_cuts(thresholds: pd.DataFrame) -> Figure:
 
 
 def mapping_cost(
-    calibration: pd.DataFrame, metrics: Sequence[str] = ("ece", "binary_nll")
+    calibration: pd.DataFrame, metrics: Sequence[str] = ("ece", "brier", "binary_nll")
 ) -> Figure:
     """Draw what moving the cuts costs: a panel a metric, a row a system and kind of numbers.
 

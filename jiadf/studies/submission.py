@@ -106,8 +106,8 @@ def difference_table(
 
     systems = {name: repeated(seeds) for name, seeds in scored.variants.items()}
     pairs = [(name, "single") for name in systems if name != "single"]
-    if {"seeds", "seeds, views"} <= systems.keys():
-        pairs.append(("seeds, views", "seeds"))
+    if {"seeds", "seeds + views"} <= systems.keys():
+        pairs.append(("seeds + views", "seeds"))
     tables = []
     if pairs:
         table = compare_pairs(scored.truth, systems, pairs, VARIANT_METRICS, n, seed)
