@@ -96,9 +96,10 @@ def run_inputs(
     shared: Shared | None = None,
 ) -> Inputs:
     """Return what a run's network sees of these lesions: :func:`jiadf.inputs.prepare_inputs`."""
+    parameters = run.parameters
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
     return prepare_inputs(
-        lesions, encoder, run.parameters, cache_dir, views=views, progress=progress, shared=shared
+        lesions, encoder, parameters, cache_dir, views=views, progress=progress, shared=shared
     )
 
 
