@@ -167,7 +167,7 @@ def mapping_cost(
                 ax.hlines(y, row["low"], row["high"], color=colours[key[1]], lw=2.2, alpha=0.75)
                 ax.plot(row["value"], y, "o", color=colours[key[1]], mec="white", ms=7.5)
         _rows(ax, [f"{system}: {NUMBERS[kind]}" for system, kind in rows])
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.08 * ax.dataLim.x1)
     figure.supxlabel("less is better", fontsize=11)
     return figure
 
