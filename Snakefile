@@ -9,6 +9,8 @@ from book.sources import notebook_code, sources
 
 NOTEBOOKS = [Path(p).stem for p in sorted(glob_wildcards("notebooks/{name,[0-9][^/]*}.ipynb").name)]
 PAGES = [p for p in Path("book").glob("*.md")]
+CARDS = [p.name for p in sorted(Path("book/cards").glob("*.md"))]  # their figures come from the records
+RESULTS = [str(p) for p in Path("book/results").rglob("*") if p.is_file()]
 DATA, RUN, SOURCE = "_build/synthetic", "_build/runs/ji-adf", "_build/source"
 PARAMS = "params/synthetic.yaml"
 
@@ -18,10 +20,11 @@ rule book:
     input:
         notebooks=expand(f"{SOURCE}/notebooks/{{name}}.ipynb", name=NOTEBOOKS),
         status=f"{SOURCE}/book/status.md",
+        cards=expand(f"{SOURCE}/book/{{card}}", card=CARDS),
         pages=[str(p) for p in PAGES],
         settings=["_config.yml", "_toc.yml", "book/references.bib"],
         static=[str(p) for p in Path("book/_static").glob("*")],
-        results=[str(p) for p in Path("book/results").rglob("*") if p.is_file()],
+        results=RESULTS,
     output:
         "_build/html/index.html",
     log:
@@ -131,7 +134,7 @@ rule notebook:
         runs,
         "book/execute.py",
         PARAMS,
-        [str(p) for p in Path("book/results").rglob("*") if p.is_file()],
+        RESULTS,
         notebook="notebooks/{name}.ipynb",
     output:
         f"{SOURCE}/notebooks/{{name}}.ipynb",
@@ -154,3 +157,15 @@ rule status:
         f"{SOURCE}/book/status.md",
     shell:
         "python book/build_status.py --notebooks {SOURCE}/notebooks --out {output}"
+
+
+rule cards:
+    input:
+        sources("jiadf.results"),
+        RESULTS,
+        "book/build_cards.py",
+        expand("book/cards/{card}", card=CARDS),
+    output:
+        expand(f"{SOURCE}/book/{{card}}", card=CARDS),
+    shell:
+        "python book/build_cards.py --out {SOURCE}/book"

@@ -4,16 +4,23 @@ A fault of the input ends a command with a message on standard error and exit co
 with exit code 2, as Typer has it.
 """
 
-import json
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from jiadf import __version__
+from jiadf import __version__, cli_submission
+from jiadf.cli_options import (
+    CacheOption,
+    DataOption,
+    OverrideOption,
+    PartOption,
+    QuietOption,
+    RunOption,
+    headline,
+    tells_faults,
+)
 
 # Heavy imports (torch) stand inside the commands, so that `--help` and `check` answer at once.
 
@@ -23,37 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DataOption = Annotated[
-    Path, typer.Option("--data", help="Folder in the official MILK10k layout.", show_default=False)
-]
-RunOption = Annotated[Path, typer.Option("--run", help="Run folder.", show_default=False)]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Folder of image and feature caches [default: user cache]."),
-]
-OverrideOption = Annotated[
-    list[str] | None,
-    typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable."),
-]
-PartOption = Annotated[
-    str | None, typer.Option(help="training or test [default: what the folder holds].")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-
-
-def _tells_faults(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an input error instead of a traceback, and exit with 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, OSError, RuntimeError) as error:
-            typer.echo(f"jiadf: {error}", err=True)
-            raise typer.Exit(1) from error
-
-    return wrapped
 
 
 def _version(asked: bool) -> None:
@@ -72,7 +48,7 @@ def _main(
 
 
 @app.command("check")
-@_tells_faults
+@tells_faults
 def check_command(
     folder: Annotated[Path, typer.Argument(help="Folder in the official MILK10k layout.")],
     part: PartOption = None,
@@ -95,7 +71,7 @@ def check_command(
 
 
 @app.command()
-@_tells_faults
+@tells_faults
 def synth(
     folder: Annotated[Path, typer.Argument(help="Folder to make; must not hold anything else.")],
     lesions: Annotated[int, typer.Option(min=1, help="Number of lesions.")] = 300,
@@ -113,7 +89,7 @@ def synth(
 
 
 @app.command("download")
-@_tells_faults
+@tells_faults
 def download_command(
     folder: Annotated[Path, typer.Argument(help="Folder to download into.")],
     accept_license: Annotated[
@@ -131,7 +107,7 @@ def download_command(
 
 
 @app.command("train")
-@_tells_faults
+@tells_faults
 def train_command(
     data: DataOption,
     run: RunOption,
@@ -153,12 +129,12 @@ def train_command(
     metrics = finished.metrics
     for name in ("val", "test"):
         if name in metrics:
-            typer.echo(f"{name}: {_headline(metrics[name])}")
+            typer.echo(f"{name}: {headline(metrics[name])}")
     typer.echo(f"{run}: best epoch {metrics['best_epoch']}")
 
 
 @app.command("grid")
-@_tells_faults
+@tells_faults
 def grid_command(
     file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/paper.yaml.")],
     data: DataOption,
@@ -200,93 +176,7 @@ def params() -> None:
     typer.echo(commented_yaml(), nl=False)
 
 
-@app.command("predict")
-@_tells_faults
-def predict_command(
-    run: RunOption,
-    data: DataOption,
-    out: Annotated[Path, typer.Option(help="CSV to write, in submission format.")],
-    part: PartOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only the run's train, val or test lesions.")
-    ] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Add the branch weights.")] = False,
-    cache: CacheOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Write a challenge submission: lesion_id and eleven probabilities a lesion."""
-    from jiadf.data.read import read_lesions
-    from jiadf.data.schema import CLASSES
-    from jiadf.predict import predict
-    from jiadf.runs import Run
-    from jiadf.submission import write_submission
-
-    finished = Run(run)
-    lesions = read_lesions(data, part)
-    only = None if split is None else _lesions_of(finished, split, lesions.index)
-    table = predict(finished, lesions, cache, only=only, progress=not quiet)
-    if weights:
-        from jiadf.files import atomic
-
-        with atomic(out) as staged:
-            table.to_csv(staged)
-    else:
-        write_submission(out, table.index, table[list(CLASSES)])
-    typer.echo(f"{out}: {len(table)} lesions")
-
-
-def _lesions_of(run: Any, split: str, present: Any) -> list[str]:
-    predictions = run.predictions
-    known = sorted(predictions["split"].unique())
-    if split not in known:
-        raise ValueError(f"{run.path} has no {split!r} lesions; it has {', '.join(known)}.")
-    chosen = predictions.index[predictions["split"] == split]
-    missing = chosen.difference(present)
-    if len(missing):
-        raise ValueError(
-            f"{len(missing)} {split} lesions of {run.path} are not in the data folder, the first "
-            f"{missing[0]}; give the folder that the run was trained on."
-        )
-    return list(chosen)
-
-
-@app.command("score")
-@_tells_faults
-def score_command(
-    pred: Annotated[Path, typer.Option(help="Predictions in submission format.")],
-    truth: Annotated[Path, typer.Option(help="Ground truth CSV, one-hot.")],
-    subset: Annotated[
-        bool, typer.Option("--subset", help="Score the predicted lesions only.")
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
-) -> None:
-    """Score predictions with the metrics of the ISIC live benchmark."""
-    import pandas as pd
-
-    from jiadf.submission import read_submission, score_files
-
-    lesions = read_submission(pred).index if subset else None
-    result = score_files(pred, truth, lesions)
-    table = pd.DataFrame(result["per_class"])
-    typer.echo(table.to_string(float_format="{:.3f}".format))
-    typer.echo(_headline(result["summary"]))
-    if json_file:
-        from jiadf.files import atomic
-
-        with atomic(json_file) as staged:
-            staged.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def _headline(summary: dict[str, float]) -> str:
-    names = {
-        "macro_f1": "macro-F1",
-        "macro_f1_at_half": "macro-F1 at 0.5",
-        "macro_auc": "macro AUC",
-        "macro_ap": "macro AP",
-        "balanced_accuracy": "balanced accuracy",
-        "ece": "ECE",
-    }
-    return ", ".join(f"{label} {summary[name]:.3f}" for name, label in names.items())
+app.add_typer(cli_submission.app)  # without a name: its commands stand beside these
 
 
 if __name__ == "__main__":

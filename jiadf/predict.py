@@ -91,13 +91,16 @@ def run_inputs(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
+    views: int = 1,
     progress: bool = True,
     shared: Shared | None = None,
 ) -> Inputs:
     """Return what a run's network sees of these lesions: :func:`jiadf.inputs.prepare_inputs`."""
     parameters = run.parameters
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
-    return prepare_inputs(lesions, encoder, parameters, cache_dir, progress=progress, shared=shared)
+    return prepare_inputs(
+        lesions, encoder, parameters, cache_dir, views=views, progress=progress, shared=shared
+    )
 
 
 def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:
@@ -109,7 +112,9 @@ def load_network(run: Run, inputs: Inputs) -> torch.nn.Module:
 
 
 def predict_inputs(
-    run: Run, inputs: Inputs, rows: Sequence[int] | np.ndarray | None = None
+    run: Run,
+    inputs: Inputs,
+    rows: Sequence[int] | np.ndarray | None = None,
 ) -> Prediction:
     """Run a finished run's network over inputs from :func:`run_inputs`, or a change of them.
 

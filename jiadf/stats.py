@@ -38,6 +38,7 @@ from jiadf.metrics import SUMMARY_METRICS, check_predictions
 COMPARISON_COLUMNS = (
     "system", "reference", "metric", "difference", "low", "high", "p", "p_holm",
 )  # fmt: skip
+CURVE_METRICS = frozenset({"macro_auc", "macro_ap", "mean_auc_sens80"})
 _TIE = 1e-10  # differences this close to the observed one are as large as it
 
 
@@ -79,8 +80,9 @@ def _check_request(names: Sequence[str] | None, n: int, level: float) -> list[st
 def _scores(truth, seeds: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Score seeds (S, N, K) under weights (R, N): metrics, mean over seeds, (metrics, R)."""
     total = np.zeros((len(names), len(weights)))
+    curves = bool(CURVE_METRICS.intersection(names))  # else their time is saved
     for prob in seeds:
-        result = weighted.summary(truth, prob, weights)
+        result = weighted.summary(truth, prob, weights, curves=curves)
         total += np.stack([result[name] for name in names])
     return total / len(seeds)
 

@@ -127,7 +127,11 @@ def _curve_metrics(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
 
 
 def per_class(
-    truth: np.ndarray, prob: np.ndarray, weights: np.ndarray, threshold: float = 0.5
+    truth: np.ndarray,
+    prob: np.ndarray,
+    weights: np.ndarray,
+    threshold: float = 0.5,
+    curves: bool = True,
 ) -> dict[str, np.ndarray]:
     """Compute the benchmark's nine metrics of every class under every weighting.
 
@@ -139,6 +143,9 @@ def per_class(
         One row a weighting, non-negative.
     threshold : float
         A class is called present where its probability is larger than this.
+    curves : bool
+        Compute the metrics of curves (AUC, average precision), which take nearly all of the time;
+        they are NaN if not.
 
     Returns
     -------
@@ -146,11 +153,11 @@ def per_class(
         Keyed as :data:`BENCHMARK_METRICS`; undefined values as :mod:`jiadf.metrics` says.
     """
     resamples, (lesions, classes) = len(weights), prob.shape
-    result = {name: np.empty((resamples, classes)) for name in BENCHMARK_METRICS}
+    result = {name: np.full((resamples, classes), np.nan) for name in BENCHMARK_METRICS}
     present = truth[:, None] == np.arange(classes)  # (N, K)
     called = prob > threshold
     step = max(1, _CHUNK // lesions)
-    for start in range(0, resamples, step):
+    for start in range(0, resamples if curves else 0, step):
         part = slice(start, start + step)
         chunk = weights[part]
         for k in range(classes):
@@ -177,6 +184,7 @@ def summary(
     weights: np.ndarray,
     bins: int = 15,
     classwise: dict[str, np.ndarray] | None = None,
+    curves: bool = True,
 ) -> dict[str, np.ndarray]:
     """Compute :func:`jiadf.metrics.summary` under every weighting.
 
@@ -189,13 +197,15 @@ def summary(
         Bins of the expected calibration error.
     classwise : dict of (R, K) arrays, optional
         The answer of :func:`per_class`, where it is there already.
+    curves : bool
+        As in :func:`per_class`.
 
     Returns
     -------
     dict of (R,) float arrays
         Keyed and ordered as the answer of :func:`jiadf.metrics.summary`.
     """
-    classwise = per_class(truth, prob, weights) if classwise is None else classwise
+    classwise = per_class(truth, prob, weights, curves=curves) if classwise is None else classwise
     result = {name: mean_defined(classwise[metric]) for name, metric in MEAN_NAMES.items()}
 
     classes = prob.shape[1]

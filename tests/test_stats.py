@@ -307,3 +307,12 @@ def test_judge_claims_adjusts_for_the_claims_made(small):
     assert set(judged["verdict"]) == {"holds"}
     with pytest.raises(ValueError, match="no predictions of both"):
         judge_claims(made, truth, {"skip": b, "attention": a})
+
+
+def test_leaving_the_curves_out_changes_no_other_metric():
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 11, 60)
+    a, b = rng.dirichlet(np.ones(11), 60), rng.dirichlet(np.ones(11), 60)
+    few = compare_paired(truth, a, b, ["macro_f1_at_half", "nll"], n=50)
+    many = compare_paired(truth, a, b, n=50).set_index("metric").loc[few["metric"]].reset_index()
+    assert few.equals(many[few.columns])

@@ -11,6 +11,8 @@ a notebook shows by ending a cell with the call.
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
 of systems beside one another, ``fusion`` of attention and gate weights, and ``robustness`` of
 damage, slices and the gate's reaction.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``submission`` of cuts
+and ensembles.
 """
 
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
@@ -38,23 +40,36 @@ from jiadf.plots.scores import (
     reliability,
 )
 from jiadf.plots.style import use_style
+from jiadf.plots.submission import (
+    class_cuts,
+    f1_by_cut,
+    mapping_cost,
+    mapping_curves,
+    mapping_ways,
+    variant_scores,
+)
 
 __all__ = [
     "attention_heads",
     "category_by_class",
     "class_counts",
+    "class_cuts",
     "class_heatmap",
     "confusion",
     "corruption_examples",
     "damage_scores",
     "distribution_by_class",
     "dot_interval",
+    "f1_by_cut",
     "gate_by_class",
     "gate_means",
     "gate_reaction",
     "gate_simplex",
     "history",
     "image_pairs",
+    "mapping_cost",
+    "mapping_curves",
+    "mapping_ways",
     "missingness",
     "monet_by_class",
     "monet_by_image_type",
@@ -64,4 +79,5 @@ __all__ = [
     "slice_scores",
     "table_beside",
     "use_style",
+    "variant_scores",
 ]
