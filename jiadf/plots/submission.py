@@ -135,7 +135,7 @@ def class_cuts(thresholds: pd.DataFrame) -> Figure:
         _rows(ax, [f"{label}  ({counts[label]:,})" for label in labels])
         ax.set_xscale("logit")
         ax.set_xlim(min(0.04, 0.8 * part[["own", "low"]].to_numpy().min()), 0.97)
-        ax.xaxis.set_major_locator(FixedLocator([0.05, 0.2, 0.5, 0.8, 0.95]))
+        ax.xaxis.set_major_locator(FixedLocator([0.01, 0.05, 0.2, 0.5, 0.8, 0.95]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.minorticks_off()
     handles, names = axes[0].get_legend_handles_labels()

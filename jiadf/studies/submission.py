@@ -257,7 +257,7 @@ def tell(tables: Mapping[str, pd.DataFrame], where: str, alpha: float = 0.05) ->
         f"{value['moved', 'ece']:.2f}, and that of the posterior {value['posterior', 'ece']:.2f}. "
         f"Divided by their sum they have an ECE of {value['moved, renormalised', 'ece']:.2f}, but "
         f"a macro-F1 at 0.5 of {value['moved, renormalised', 'macro_f1_at_half']:.2f} only: submit "
-        "the moved numbers, and keep the posterior for everything else."
+        "the moved numbers; where a probability is wanted, take the posterior, or recalibrate it."
     )
     return told
 
