@@ -21,7 +21,7 @@ What the errors are (:data:`ERRORS`):
     Root of the mean *squared* distance in bins of equal mass. A bin's accuracy scatters even where
     the system is perfectly calibrated, so the plain errors are never 0: they are too large by an
     amount that grows with the bins and falls with the lesions. ``rms_debiased`` has each bin's
-    sampling variance taken off (Bröcker and Ferro 2012; Kumar, Liang and Ma 2019); where that
+    sampling variance taken off (Bröcker 2012; Kumar, Liang and Ma 2019); where that
     leaves less than nothing it says 0.
 ``overconfidence``
     Mean confidence minus accuracy, signed, without bins.

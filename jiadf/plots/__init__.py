@@ -9,9 +9,21 @@ a notebook shows by ending a cell with the call.
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
-of systems beside one another and ``fusion`` of attention and gate weights.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``calibration`` of
+probabilities and what is decided with them.
 """
 
+from jiadf.plots.calibration import (
+    class_bias,
+    coverage_by_class,
+    coverage_by_run,
+    ece_binning,
+    error_panels,
+    operating_points,
+    plausible_ece,
+    reliability_panels,
+    risk_curves,
+)
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
 from jiadf.plots.data import (
     category_by_class,
@@ -35,11 +47,16 @@ from jiadf.plots.style import use_style
 __all__ = [
     "attention_heads",
     "category_by_class",
+    "class_bias",
     "class_counts",
     "class_heatmap",
     "confusion",
+    "coverage_by_class",
+    "coverage_by_run",
     "distribution_by_class",
     "dot_interval",
+    "ece_binning",
+    "error_panels",
     "gate_by_class",
     "gate_means",
     "gate_simplex",
@@ -48,9 +65,13 @@ __all__ = [
     "missingness",
     "monet_by_class",
     "monet_by_image_type",
+    "operating_points",
     "paired_differences",
     "per_class_intervals",
+    "plausible_ece",
     "reliability",
+    "reliability_panels",
+    "risk_curves",
     "table_beside",
     "use_style",
 ]
