@@ -258,7 +258,7 @@ def _decision_sentences(tables: Tables) -> list[str]:
         f"{marginal.mean_size:.1f} classes a set, and {marginal.inside:.0f} of "
         f"{marginal.runs:.0f} runs lie in their 95 % beta-binomial interval; all folds together "
         f"should cover {marginal.low:.1%} to {marginal.high:.1%}. Runs of one fold share its "
-        "lesions, so those outside come together. The worst class is "
+        "lesions, so they are not independent draws. The worst class is "
         f"{worst.label}, {worst.coverage:.0%} of {worst.lesions:,.0f}. Thresholds by class cost "
         f"{by_class.mean_size:.1f} classes a set"
         + (
@@ -270,8 +270,8 @@ def _decision_sentences(tables: Tables) -> list[str]:
         f"**Was the validation fold too kind?** It chose the epoch. Thresholds from it cover "
         f"{halves.validation:.1%}, those from half of the test fold {halves.half:.1%}: a "
         f"difference of {100 * halves.difference:+.1f} points ({100 * halves.low:+.1f} to "
-        f"{100 * halves.high:+.1f} over folds). The same lesions, as validation less as test lesions: "
-        f"ECE {_gap(tables, 'ece')}, NLL {_gap(tables, 'nll')}.".replace("-", "−"),
+        f"{100 * halves.high:+.1f} over folds). The same lesions, as validation less as test "
+        f"lesions: ECE {_gap(tables, 'ece')}, NLL {_gap(tables, 'nll')}.".replace("-", "−"),
     ]
     for definition in ("without AKIEC", "with AKIEC"):
         if (definition, "ji-adf", "reached") in points.index:
