@@ -189,6 +189,22 @@ def summary(truth, prob) -> dict[str, float]:
     return result
 
 
+def confidence_bins(
+    confidence: np.ndarray, bins: int = 15, scheme: str = "width"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges (B + 1,) of the bins of :func:`reliability_bins`, and each lesion's bin."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; it must be at least 1")
+    if scheme == "width":
+        return np.linspace(0, 1, bins + 1), weighted.width_bins(confidence, bins)
+    if scheme == "mass":
+        edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
+        if len(edges) == 1:
+            edges = np.repeat(edges, 2)
+        return edges, np.digitize(confidence, edges[1:-1], right=True)
+    raise ValueError(f"scheme is {scheme!r}; it must be 'width' or 'mass'")
+
+
 def reliability_bins(truth, prob, bins: int = 15, scheme: str = "width") -> pd.DataFrame:
     """Put the predictions into bins of confidence, as a reliability diagram shows them.
 
@@ -213,20 +229,9 @@ def reliability_bins(truth, prob, bins: int = 15, scheme: str = "width") -> pd.D
         positive where the model is over-confident.
     """
     truth, prob = check_predictions(truth, prob)
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; it must be at least 1")
     confidence = prob.max(axis=1)
     correct = prob.argmax(axis=1) == truth
-    if scheme == "width":
-        edges = np.linspace(0, 1, bins + 1)
-        index = weighted.width_bins(confidence, bins)
-    elif scheme == "mass":
-        edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
-        if len(edges) == 1:
-            edges = np.repeat(edges, 2)
-        index = np.digitize(confidence, edges[1:-1], right=True)
-    else:
-        raise ValueError(f"scheme is {scheme!r}; it must be 'width' or 'mass'")
+    edges, index = confidence_bins(confidence, bins, scheme)
     count = np.bincount(index, minlength=len(edges) - 1)
     table = pd.DataFrame({"lower": edges[:-1], "upper": edges[1:], "count": count})
     for name, values in {"confidence": confidence, "accuracy": correct}.items():

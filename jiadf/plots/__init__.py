@@ -13,8 +13,21 @@ of systems beside one another, ``fusion`` of attention and gate weights, and ``r
 damage, slices and the gate's reaction.
 of systems beside one another, ``fusion`` of attention and gate weights, and ``submission`` of cuts
 and ensembles.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``calibration`` of
+probabilities and what is decided with them.
 """
 
+from jiadf.plots.calibration import (
+    class_bias,
+    coverage_by_class,
+    coverage_by_run,
+    ece_binning,
+    error_panels,
+    operating_points,
+    plausible_ece,
+    reliability_panels,
+    risk_curves,
+)
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
 from jiadf.plots.data import (
     category_by_class,
@@ -52,6 +65,7 @@ from jiadf.plots.submission import (
 __all__ = [
     "attention_heads",
     "category_by_class",
+    "class_bias",
     "class_counts",
     "class_cuts",
     "class_heatmap",
@@ -61,6 +75,12 @@ __all__ = [
     "distribution_by_class",
     "dot_interval",
     "f1_by_cut",
+    "coverage_by_class",
+    "coverage_by_run",
+    "distribution_by_class",
+    "dot_interval",
+    "ece_binning",
+    "error_panels",
     "gate_by_class",
     "gate_means",
     "gate_reaction",
@@ -73,10 +93,14 @@ __all__ = [
     "missingness",
     "monet_by_class",
     "monet_by_image_type",
+    "operating_points",
     "paired_differences",
     "per_class_intervals",
+    "plausible_ece",
     "reliability",
     "slice_scores",
+    "reliability_panels",
+    "risk_curves",
     "table_beside",
     "use_style",
     "variant_scores",
