@@ -20,8 +20,7 @@ networks". How far a map may be trusted is :mod:`jiadf.saliency`'s question.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -140,8 +139,8 @@ def open_network(run: Run, backbone: ImageEncoder | None = None) -> ExplainableN
     names = image_streams(parameters)
     if not names:
         raise ExplanationError(
-            f"{run.path}: this run sees no picture (modalities {parameters.modalities!r}), so there "
-            "is nothing for Grad-CAM to show; explain a run with C or D among its modalities."
+            f"{run.path}: this run sees no picture (modalities {parameters.modalities!r}), so "
+            "there is nothing for Grad-CAM to show; explain a run with C or D among its modalities."
         )
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
     frozen = parameters.regime == "frozen"
@@ -185,14 +184,14 @@ def feature_maps(
 
 def _scores(output: NetworkOutput, name: str) -> Tensor:
     """Return what is explained, (B, K)."""
-    if name == FUSED:
-        return output.log_posterior
-    if name not in output.logits:
+    return output.log_posterior if name == FUSED else output.logits[name]
+
+
+def _check_output(model: ExplainableNetwork, output: str) -> None:
+    if output not in model.outputs:
         raise ExplanationError(
-            f"output {name!r} does not exist in this network; it has "
-            f"{', '.join((FUSED, *output.logits))}."
+            f"output {output!r} does not exist in this network; it has {', '.join(model.outputs)}."
         )
-    return output.logits[name]
 
 
 class _FromMaps(nn.Module):
@@ -246,6 +245,7 @@ def grad_cam(
     ExplanationError
         If the network has no such output, or pictures have no part in it.
     """
+    _check_output(model, output)
     if output == "metadata":
         raise ExplanationError("the metadata branch sees no picture: explain another output.")
     result = {}
@@ -257,8 +257,6 @@ def grad_cam(
             part = slice(start, start + 2 * _BATCH)
             own = maps[stream][part].detach().clone().requires_grad_()
             if output in _IMAGES and output != stream:  # the other picture's own branch
-                _scores(model.decide(model.features({n: m[:1] for n, m in maps.items()}),
-                                     torch.from_numpy(metadata[:1])), output)  # fmt: skip
                 cells.append(np.zeros((len(own), *own.shape[2:]), np.float32))
                 continue
             wrapped.rest = (
@@ -312,6 +310,7 @@ def contributions(
         from the difference between the lesion's score and the baseline's, which the contributions
         add up to but for the numerical integration.
     """
+    _check_output(model, output)
     names = model.streams
 
     def score(*values: Tensor) -> Tensor:
@@ -344,70 +343,3 @@ def by_field(values: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
     """Add up columns' contributions (N, D) by field: a row a lesion, a column a field."""
     table = pd.DataFrame(np.asarray(values, dtype=float), columns=list(columns))
     return table.T.groupby([field_of(column) for column in columns], sort=False).sum().T
-
-
-def randomised(
-    model: ExplainableNetwork, prefixes: Iterable[str], seed: int = 0
-) -> ExplainableNetwork:
-    """Copy a network with the weights under some names drawn anew, as before any training.
-
-    Parameters
-    ----------
-    model
-        From :func:`open_network`; stays as it is.
-    prefixes
-        Beginnings of names in the network's state, such as those of :func:`cascade`.
-    seed
-        Of the new weights; torch's global state is kept.
-    """
-    prefixes = tuple(prefixes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = JIADF(model.network.config)
-        backbones = {}
-        for name, encoder in model.backbones.items():
-            same = next((n for n in backbones if model.backbones[n] is encoder), None)
-            fresh = backbones[same] if same else ImageEncoder(encoder.backbone_name, "random")
-            backbones[name] = fresh
-    state = ExplainableNetwork(network, backbones, model.scalers).state_dict()
-    chosen = {name: value for name, value in state.items() if name.startswith(prefixes)}
-    if not chosen:
-        raise ExplanationError(f"no weights are named {', '.join(prefixes)}…")
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(chosen, strict=False)
-    return copied.eval()
-
-
-def cascade(model: ExplainableNetwork) -> dict[str, tuple[str, ...]]:
-    """Name the stages of a cascading randomisation, from the output down to the pixels.
-
-    Returns
-    -------
-    dict
-        Stage in words to the prefixes of all weights that are random by then, each stage's
-        holding the one's before: the gate, the heads, all fusion weights, then the backbone from
-        its last layers to the whole.
-    """
-    from timm.models import group_parameters
-
-    stages: dict[str, tuple[str, ...]] = {}
-    done: tuple[str, ...] = ()
-    present = {name.split(".")[0] for name, _ in model.network.named_parameters()}
-    for stage, modules in (
-        ("gate", {"adf"}),
-        ("heads", {"heads"}),
-        ("whole fusion", {"fusion", "metadata_encoder"}),
-    ):
-        if modules & present:
-            done += tuple(f"network.{name}." for name in sorted(modules & present))
-            stages[stage] = done
-    encoder = model.backbones[model.streams[0]].backbone
-    groups = group_parameters(encoder, encoder.group_matcher(coarse=True))
-    ordered = [groups[key] for key in sorted(groups, reverse=True)]
-    cuts = {"backbone's last stage": 1, "half the backbone": (len(ordered) + 1) // 2}
-    cuts["whole backbone"] = len(ordered)
-    for stage, count in cuts.items():
-        modules = {name.rpartition(".")[0] for group in ordered[:count] for name in group}
-        below = [f"backbones.{s}.backbone.{m}." for s in model.streams for m in sorted(modules)]
-        stages[stage] = (*done, *below)
-    return stages

@@ -21,7 +21,7 @@ _STEP = 12  # grey levels by which a line must be darker than its surroundings
 
 
 def _odd(pixels: float, least: int = 3) -> int:
-    return max(least, int(round(pixels)) | 1)
+    return max(least, round(pixels) | 1)
 
 
 def _check(picture: np.ndarray) -> np.ndarray:

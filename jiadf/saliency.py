@@ -54,19 +54,47 @@ def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Whether each map's highest point lies inside the mask: 1, 0, or NaN as in `energy_inside`.
+    """Whether each map's highest cell touches the mask: 1, 0, or NaN as in `energy_inside`.
 
-    Where several points are the highest, the share of them inside.
+    Parameters
+    ----------
+    maps
+        (N, h, w), or (h, w) for one map against every mask; in the map's own cells, as pixels
+        between cell centres can never be the highest. Of several highest cells each counts in part.
+    masks
+        bool (N, H, W).
     """
-    masks = np.asarray(masks, bool)
-    maps = np.broadcast_to(np.asarray(maps, float), masks.shape)
-    highest = maps >= maps.max((1, 2), keepdims=True)
-    known = (maps.max((1, 2)) > 0) & masks.any((1, 2))
-    hits = (highest & masks).sum((1, 2)) / highest.sum((1, 2))
+    maps = np.asarray(maps, float)
+    touched = touched_cells(masks, maps.shape[-2:])
+    maps = np.broadcast_to(maps, touched.shape)
+    highest = maps >= maps.max((1, 2), keepdims=True) - 1e-9
+    known = (maps.max((1, 2)) > 0) & touched.any((1, 2))
+    hits = (highest & touched).sum((1, 2)) / highest.sum((1, 2))
     return np.where(known, hits, np.nan)
 
 
-def centred_gaussian(size: int, width: float = 0.25) -> np.ndarray:
+def touched_cells(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Return which of ``cells`` (h, w) hold a part of each mask: bool (N, H, W) -> (N, h, w)."""
+    return _cell_means(masks, cells) > 0
+
+
+def ideal_map(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Return what a perfect map has in its cells: the share that is mask, float (N, h, w)."""
+    return _cell_means(masks, cells)
+
+
+def _cell_means(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    masks = np.asarray(masks, float)
+    for axis, count in zip((1, 2), cells, strict=True):
+        edges = np.arange(count + 1) * masks.shape[axis] // count
+        sums = np.add.reduceat(masks, edges[:-1], axis=axis)
+        shape = [1, 1, 1]
+        shape[axis] = count
+        masks = sums / np.diff(edges).reshape(shape)
+    return masks
+
+
+def centred_gaussian(size: int, width: float = 0.2) -> np.ndarray:
     """Return a map (size, size) that is highest in the middle; ``width`` is of the side."""
     axis = (np.arange(size) + 0.5) / size - 0.5
     one = np.exp(-0.5 * np.square(axis / width))
@@ -132,9 +160,7 @@ def cut_order(maps: np.ndarray, order: str, rng: np.random.Generator) -> np.ndar
     return ranks.reshape(maps.shape)
 
 
-def cut_pictures(
-    pictures: np.ndarray, ranks: np.ndarray, share: float, mode: str
-) -> np.ndarray:
+def cut_pictures(pictures: np.ndarray, ranks: np.ndarray, share: float, mode: str) -> np.ndarray:
     """Delete the first cells of pictures, or insert them into a blurred picture.
 
     Parameters
