@@ -95,7 +95,7 @@ def region_areas(masks) -> pd.DataFrame:
 
 
 def artefact_shares(own, masks) -> pd.DataFrame:
-    """Return each map's energy on the regions that are no lesion, and their share of the picture."""
+    """Return each map's energy on the regions that are no lesion, and their share of pictures."""
     tables = []
     for region in REGIONS:
         for (output, stream), cells in own.items():
@@ -213,3 +213,122 @@ def _areas(cuts: pd.DataFrame) -> pd.DataFrame:
             keys = {"stream": stream, "mode": mode, "reference": reference}
             tables.append(difference.assign(**keys))
     return pd.concat(tables, ignore_index=True)
+
+
+def sentences(tables: Mapping[str, pd.DataFrame], lesion: str) -> list[str]:
+    """Say what the tables of the study come to, of the fused output.
+
+    Parameters
+    ----------
+    tables
+        Of :func:`study_tables`.
+    lesion
+        What the maps' place is judged by, in words: "the lesion", or an estimate of it.
+    """
+    return [
+        *_said_of_place(tables, lesion),
+        *_said_of_likeness(tables["sanity"]),
+        *_said_of_cuts(tables["cuts"]),
+        *_said_of_artefacts(tables["artefacts"]),
+        _said_of_sources(tables["contributions"]),
+    ]
+
+
+def _fused(table: pd.DataFrame, **keys: str) -> pd.DataFrame:
+    table = table[table["output"] == "fused"] if "output" in table else table
+    for name, value in keys.items():
+        table = table[table[name] == value]
+    return table
+
+
+def _side(row, above: str, below: str, neither: str) -> str:
+    """Choose words by where an interval of a difference lies."""
+    return above if row.low > 0 else below if row.high < 0 else neither
+
+
+def _said_of_place(tables: Mapping[str, pd.DataFrame], lesion: str) -> list[str]:
+    told = []
+    words = "more than", "less than", "not measurably different from"
+    for stream in dict.fromkeys(tables["localisation"]["stream"]):
+        keys = {"stream": stream, "measure": "energy"}
+        value = _fused(tables["localisation"], **keys).set_index("network")["value"]
+        against = _fused(tables["contrasts"], **keys).set_index("network")
+        if TRAINED not in value:
+            continue
+        chance = _side(against.loc[CHANCE], *words)
+        middle = _side(against.loc[GAUSSIAN], *words)
+        told.append(
+            f"{stream.capitalize()} maps have {value[TRAINED]:.0%} of their energy in {lesion}: "
+            f"{chance} chance ({value[CHANCE]:.0%}), and {middle} a blob in the middle of the "
+            f"picture ({value[GAUSSIAN]:.0%}), which knows no network; the map's cells would allow "
+            f"{value[IDEAL]:.0%}."
+        )
+    return told
+
+
+def passes_sanity(table: pd.DataFrame, stream: str) -> bool:
+    """Whether maps of random networks are less like the trained one's than its twin's are.
+
+    Asked of permuted labels, of the whole fusion and of the whole backbone: each interval of the
+    rank correlation must end below where that of another fold's network begins.
+    """
+    figures = _fused(table, stream=stream, measure="rank correlation").set_index("network")
+    broken = (RELABELLED, "random: whole fusion", "random: whole backbone")
+    there = [name for name in broken if name in figures.index]
+    return all(figures["high"][name] < figures["low"][TWIN] for name in there)
+
+
+def _said_of_likeness(table: pd.DataFrame) -> list[str]:
+    told = []
+    for stream in dict.fromkeys(table["stream"]):
+        rows = _fused(table, stream=stream, measure="rank correlation")
+        value = rows.set_index("network")["value"]
+        if TWIN not in value:
+            continue
+        verdict = "pass" if passes_sanity(table, stream) else "do not pass"
+        told.append(
+            f"{stream.capitalize()} maps {verdict} the sanity checks. Rank correlation with the "
+            f"trained network's map is {value[TWIN]:.2f} for another fold's network, "
+            f"{value[RELABELLED]:.2f} after training on permuted labels, "
+            f"{value['random: whole fusion']:.2f} with random fusion weights and "
+            f"{value['random: whole backbone']:.2f} with a random backbone too; for the map of "
+            f"another lesion it is {value[OTHER_LESION]:.2f}."
+        )
+    return told
+
+
+def _said_of_cuts(table: pd.DataFrame) -> list[str]:
+    told = []
+    for stream in dict.fromkeys(table["stream"]):
+        better = []
+        for row in table[table["stream"] == stream].itertuples():
+            sign = -1 if row.mode == "deletion" else 1
+            low, high = sorted((sign * row.low, sign * row.high))
+            verdict = "better" if low > 0 else "worse" if high < 0 else "not measurably different"
+            order = {"centre": "the middle first"}.get(row.reference, "a random order")
+            better.append(f"{row.mode} against {order}: {verdict}")
+        told.append(f"Cutting the {stream} picture in the map's order, {'; '.join(better)}.")
+    return told
+
+
+def _said_of_artefacts(table: pd.DataFrame) -> list[str]:
+    told = []
+    for row in _fused(table, measure="excess").itertuples():
+        keys = {"region": row.region, "stream": row.stream}
+        share = _fused(table, **keys).set_index("measure")["value"]
+        words = _side(row, "more than", "less than", "not measurably different from")
+        told.append(
+            f"Where {row.region} are found in {row.stream} pictures ({row.lesions:,} lesions), "
+            f"{share['energy']:.1%} of the energy lies on them, {words} their share of the picture "
+            f"({share['area']:.1%})."
+        )
+    return told
+
+
+def _said_of_sources(table: pd.DataFrame) -> str:
+    size = table.set_index("source")["value"]
+    whole = size[[n for n in size.index if n.endswith("picture") or n == "all metadata"]]
+    told = ", ".join(f"{name} {value:.2f}" for name, value in whole.items())
+    fields = size.drop(whole.index)
+    most = f" Of the metadata, {fields.idxmax()} moves it most." if len(fields) else ""
+    return f"Mean size of the contribution to the log posterior of the class: {told}.{most}"

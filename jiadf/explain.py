@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from jiadf.build import PixelEncoder
 from jiadf.data.dataset import Inputs
 from jiadf.data.encode import MetadataEncoder
+from jiadf.features import Standardise
 from jiadf.inputs import image_streams
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF, NetworkOutput
@@ -328,6 +329,23 @@ def contributions(
     )  # fmt: skip
     result = {name: value.sum(-1).numpy() for name, value in zip(names, values, strict=False)}
     return result | {"metadata": values[-1].numpy(), "gap": gap.numpy()}
+
+
+def average_lesion(
+    model: ExplainableNetwork, features: Mapping[str, Tensor], metadata: np.ndarray
+) -> dict[str, Tensor]:
+    """Return the baseline of contributions: mean features and mean training metadata.
+
+    Standardised features have the training lesions' mean at zero; others take the mean of those
+    given.
+    """
+    baseline = {
+        name: torch.zeros_like(value[:1])
+        if isinstance(model.scalers[name], Standardise)
+        else value.mean(0, keepdim=True)
+        for name, value in features.items()
+    }
+    return baseline | {"metadata": torch.from_numpy(metadata.mean(0, keepdims=True))}
 
 
 def field_of(column: str) -> str:

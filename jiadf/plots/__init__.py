@@ -9,7 +9,8 @@ a notebook shows by ending a cell with the call.
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
-of systems beside one another and ``fusion`` of attention and gate weights.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``explain`` of what a
+network looks at.
 """
 
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
@@ -22,6 +23,14 @@ from jiadf.plots.data import (
     monet_by_class,
     monet_by_image_type,
 )
+from jiadf.plots.explain import (
+    artefact_energy,
+    contribution_sizes,
+    cut_curves,
+    explanation_card,
+    map_localisation,
+    map_sanity,
+)
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
 from jiadf.plots.scores import (
     confusion,
@@ -33,18 +42,24 @@ from jiadf.plots.scores import (
 from jiadf.plots.style import use_style
 
 __all__ = [
+    "artefact_energy",
     "attention_heads",
     "category_by_class",
     "class_counts",
     "class_heatmap",
     "confusion",
+    "contribution_sizes",
+    "cut_curves",
     "distribution_by_class",
     "dot_interval",
+    "explanation_card",
     "gate_by_class",
     "gate_means",
     "gate_simplex",
     "history",
     "image_pairs",
+    "map_localisation",
+    "map_sanity",
     "missingness",
     "monet_by_class",
     "monet_by_image_type",

@@ -49,13 +49,13 @@ from jiadf.examination import (
 from jiadf.explain import (
     FUSED,
     ExplainableNetwork,
+    average_lesion,
     by_field,
     contributions,
     feature_maps,
     grad_cam,
     open_network,
 )
-from jiadf.features import Standardise
 from jiadf.grid import Grid, GridRun
 from jiadf.inputs import targets
 from jiadf.models.encoders import ImageEncoder
@@ -265,23 +265,6 @@ class _Bench:
             table.insert(place, f"{name} picture", given[name])
         table["gap"] = given["gap"]
         return table.assign(lesion=rows).melt("lesion", var_name="source", value_name="value")
-
-
-def average_lesion(
-    model: ExplainableNetwork, features: dict[str, torch.Tensor], metadata: np.ndarray
-) -> dict[str, torch.Tensor]:
-    """Return the baseline of contributions: mean features and mean training metadata.
-
-    Standardised features have the training lesions' mean at zero; others take the mean of those
-    given.
-    """
-    baseline = {
-        name: torch.zeros_like(value[:1])
-        if isinstance(model.scalers[name], Standardise)
-        else value.mean(0, keepdim=True)
-        for name, value in features.items()
-    }
-    return baseline | {"metadata": torch.from_numpy(metadata.mean(0, keepdims=True))}
 
 
 def _only(model, stream: str, pictures: np.ndarray) -> torch.Tensor:
