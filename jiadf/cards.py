@@ -95,6 +95,8 @@ def make_cards(
     cards = []
     for n in range(len(rows)):
         sources = {f"{name} picture": float(given[name][n]) for name in model.streams}
+        if fields.shape[1]:
+            sources["all metadata"] = float(given["metadata"][n].sum())
         values = {_with_value(f, rows.iloc[n]): float(v) for f, v in fields.iloc[n].items()}
         gate = None
         if said.weights is not None:
@@ -105,7 +107,8 @@ def make_cards(
                 probability=dict(zip(CLASSES, posterior[n].tolist(), strict=True)),
                 pictures={name: pictures[name][n] for name in model.streams},
                 maps={name: heat[name][n] for name in model.streams},
-                contributions=sources | values,
+                sources=sources,
+                metadata=values,
                 weights=gate,
                 truth=rows["label"].iloc[n] if "label" in rows else None,
                 outlines=outlines and {name: outlines[name][n] for name in model.streams},

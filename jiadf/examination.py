@@ -15,6 +15,7 @@ import pandas as pd
 from jiadf import regions, saliency
 from jiadf.data.schema import CLASSES
 from jiadf.explain import upsample
+from jiadf.plots.explain import field_words
 from jiadf.weighted import stratified_weights
 
 TRAINED = "trained"
@@ -215,7 +216,7 @@ def _areas(cuts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def sentences(tables: Mapping[str, pd.DataFrame], lesion: str) -> list[str]:
+def sentences(tables: Mapping[str, pd.DataFrame], lesion: str) -> dict[str, list[str]]:
     """Say what the tables of the study come to, of the fused output.
 
     Parameters
@@ -224,14 +225,19 @@ def sentences(tables: Mapping[str, pd.DataFrame], lesion: str) -> list[str]:
         Of :func:`study_tables`.
     lesion
         What the maps' place is judged by, in words: "the lesion", or an estimate of it.
+
+    Returns
+    -------
+    dict
+        Sentences under ``place``, ``likeness``, ``effect``, ``artefacts`` and ``sources``.
     """
-    return [
-        *_said_of_place(tables, lesion),
-        *_said_of_likeness(tables["sanity"]),
-        *_said_of_cuts(tables["cuts"]),
-        *_said_of_artefacts(tables["artefacts"]),
-        _said_of_sources(tables["contributions"]),
-    ]
+    return {
+        "place": _said_of_place(tables, lesion),
+        "likeness": _said_of_likeness(tables["sanity"]),
+        "effect": _said_of_cuts(tables["cuts"]),
+        "artefacts": _said_of_artefacts(tables["artefacts"]),
+        "sources": [_said_of_sources(tables["contributions"])],
+    }
 
 
 def _fused(table: pd.DataFrame, **keys: str) -> pd.DataFrame:
@@ -330,5 +336,5 @@ def _said_of_sources(table: pd.DataFrame) -> str:
     whole = size[[n for n in size.index if n.endswith("picture") or n == "all metadata"]]
     told = ", ".join(f"{name} {value:.2f}" for name, value in whole.items())
     fields = size.drop(whole.index)
-    most = f" Of the metadata, {fields.idxmax()} moves it most." if len(fields) else ""
+    most = f" Of the metadata, {field_words(fields.idxmax())} moves it most." if len(fields) else ""
     return f"Mean size of the contribution to the log posterior of the class: {told}.{most}"

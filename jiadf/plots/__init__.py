@@ -30,6 +30,7 @@ from jiadf.plots.explain import (
     explanation_card,
     map_localisation,
     map_sanity,
+    maps_by_output,
 )
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
 from jiadf.plots.scores import (
@@ -60,6 +61,7 @@ __all__ = [
     "image_pairs",
     "map_localisation",
     "map_sanity",
+    "maps_by_output",
     "missingness",
     "monet_by_class",
     "monet_by_image_type",

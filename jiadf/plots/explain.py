@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -15,6 +16,7 @@ from pytorch_grad_cam.utils.image import show_cam_on_image
 from jiadf.plots.style import FIRST, NEUTRAL, PALETTE, SECOND, WIDTH, subplots
 
 _HEAT = "inferno"
+_WORDS = {"gel": "gel or fluid", "skin": "pen or skin marks", "vasculature": "vessels"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Card:
         The posterior, by class.
     pictures, maps : dict of str to array
         By image stream: uint8 (S, S, 3), and float (S, S) from 0 to 1.
-    contributions : dict of str to float
-        To the log posterior of the explained class, by source in words.
+    sources, metadata : dict of str to float
+        Contributions to the log posterior of the explained class: of each picture and all
+        metadata, and of each field of the metadata, in words.
     weights : dict of str to float, optional
         The gate's, by branch; None where no gate decides.
     truth : str, optional
@@ -43,10 +46,17 @@ class Card:
     probability: Mapping[str, float]
     pictures: Mapping[str, np.ndarray]
     maps: Mapping[str, np.ndarray]
-    contributions: Mapping[str, float]
+    sources: Mapping[str, float]
+    metadata: Mapping[str, float]
     weights: Mapping[str, float] | None = None
     truth: str | None = None
     outlines: Mapping[str, np.ndarray] | None = None
+
+
+def field_words(name: str) -> str:
+    """Write the name of a metadata field out."""
+    word, _, rest = name.partition(" (")
+    return " (".join(filter(None, (_WORDS.get(word, word), rest)))
 
 
 def explanation_card(card: Card, shown: int = 8) -> Figure:
@@ -57,38 +67,37 @@ def explanation_card(card: Card, shown: int = 8) -> Figure:
     card : Card
         What to show.
     shown : int
-        How many of the largest contributions.
+        How many of the largest contributions of the metadata.
     """
     streams = list(card.pictures)
-    mosaic = [[f"{s} {part}" for part in ("picture", "map", "overlay")] for s in streams]
-    gate = "gate" if card.weights else "classes"
-    mosaic += [["contributions", "contributions", gate], ["contributions"] * 2 + ["classes"]]
-    side = WIDTH / 3
-    figure, axes = _mosaic(
-        mosaic,
-        figsize=(WIDTH, len(streams) * (side + 0.05) + 3.6),
-        height_ratios=[side] * len(streams) + [1.35, 2.05],
-    )
-    for row, stream in enumerate(streams):
-        _draw_row(card, stream, [axes[name] for name in mosaic[row]], first=row == 0)
-    _draw_contributions(axes["contributions"], card, shown)
+    fields = sorted(card.metadata.items(), key=lambda item: -abs(item[1]))[:shown]
+    heights = [2.35 * len(streams) + 0.75, 1.9 + 0.26 * max(4, len(fields))]
+    figure = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    plt.close(figure)  # a notebook shows it once, as `subplots` has it
+    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    axes = above.subplots(len(streams), 3, squeeze=False)
+    for number, stream in enumerate(streams):
+        _draw_row(card, stream, axes[number], first=number == 0)
+    mosaic = [["sources", "gate" if card.weights else "classes"]]
+    mosaic += [["metadata" if fields else "sources", "classes"]]
+    panels = below.subplot_mosaic(mosaic, height_ratios=[3, max(4, len(fields))])
+    label = f"contribution to log p({card.explained})"
+    _draw_contributions(panels["sources"], card.sources, label if not fields else "")
+    if fields:
+        _draw_contributions(panels["metadata"], dict(fields), label)
+        panels["metadata"].set_title("of the metadata (own scale)", loc="left", fontsize=10)
     if card.weights:
-        _bars(axes["gate"], card.weights, FIRST, "weight of the gate")
+        _bars(panels["gate"], card.weights, FIRST)
+        panels["gate"].set_title("weights of the gate", loc="left", fontsize=10)
     top = dict(sorted(card.probability.items(), key=lambda item: -item[1])[:4])
     colours = [SECOND if name == card.explained else NEUTRAL for name in top]
-    _bars(axes["classes"], top, colours, "probability")
-    truth = f", true class {card.truth}" if card.truth else ""
-    said = f"{card.explained} with probability {card.probability[card.explained]:.2f}"
-    figure.suptitle(f"Why {said}{truth}?", fontsize=13)
+    _bars(panels["classes"], top, colours)
+    panels["sources"].set_title("what moved the decision", loc="left", fontsize=10)
+    panels["classes"].set_title("probabilities", loc="left", fontsize=10)
+    truth = f" (true class: {card.truth})" if card.truth else ""
+    said = f"{card.explained}, probability {card.probability[card.explained]:.2f}"
+    figure.suptitle(f"Why {said}?{truth}", fontsize=13)
     return figure
-
-
-def _mosaic(mosaic, **kwargs):
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplot_mosaic(mosaic, layout="constrained", **kwargs)
-    plt.close(figure)
-    return figure, axes
 
 
 def _draw_row(card: Card, stream: str, row: Sequence[Axes], first: bool) -> None:
@@ -111,32 +120,66 @@ def _draw_row(card: Card, stream: str, row: Sequence[Axes], first: bool) -> None
     row[0].set_ylabel(stream)
 
 
-def _draw_contributions(ax: Axes, card: Card, shown: int) -> None:
-    """Draw the largest contributions, for the class to the right, against it to the left."""
-    values = pd.Series(card.contributions)
-    values = values.reindex(values.abs().sort_values(ascending=False).index)[:shown]
-    values = values[::-1]
-    colours = [FIRST if value >= 0 else SECOND for value in values]
-    bars = ax.barh(range(len(values)), values, color=colours, height=0.7)
-    ax.bar_label(bars, [f"{v:+.2f}".replace("-", "−") for v in values], padding=3, fontsize=9)
-    ax.set_yticks(range(len(values)), list(values.index))
+def _draw_contributions(ax: Axes, values: Mapping[str, float], label: str) -> None:
+    """Draw contributions, for the class to the right, against it to the left."""
+    names = list(values)[::-1]
+    widths = np.array([values[name] for name in names])
+    colours = [FIRST if width >= 0 else SECOND for width in widths]
+    bars = ax.barh(range(len(names)), widths, color=colours, height=0.7)
+    digits = int(np.clip(np.ceil(1 - np.log10(max(np.abs(widths).max(), 1e-9))), 2, 4))
+    texts = [f"{width:+.{digits}f}".replace("-", "−") for width in widths]
+    ax.bar_label(bars, texts, padding=3, fontsize=9)
+    ax.set_yticks(range(len(names)), [field_words(name) for name in names])
     ax.axvline(0, color="0.3", lw=0.8)
-    ax.margins(x=0.18)
-    ax.set_xlabel(f"contribution to log p({card.explained})")
+    ax.margins(x=0.45)
+    ax.locator_params(axis="x", nbins=4)
+    ax.set_xlabel(label)
     sns.despine(ax=ax, left=True)
     ax.tick_params(axis="y", length=0)
 
 
-def _bars(ax: Axes, values: Mapping[str, float], colours, label: str) -> None:
+def _bars(ax: Axes, values: Mapping[str, float], colours) -> None:
     names = list(values)[::-1]
     widths = [values[name] for name in names]
     colours = colours[::-1] if isinstance(colours, list) else colours
     bars = ax.barh(range(len(names)), widths, color=colours, height=0.7)
     ax.bar_label(bars, [f"{w:.2f}" for w in widths], padding=3, fontsize=9)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel=label)
+    ax.set(xlim=(0, 1.2), xticks=[0, 0.5, 1])
     sns.despine(ax=ax, left=True)
     ax.tick_params(axis="y", length=0)
+
+
+def maps_by_output(
+    pictures: Mapping[str, np.ndarray], maps: Mapping[str, Mapping[str, np.ndarray]]
+) -> Figure:
+    """Draw one lesion's maps for several outputs side by side.
+
+    Parameters
+    ----------
+    pictures : dict of str to array
+        By image stream, uint8 (S, S, 3).
+    maps : dict of str to dict
+        By output, then by stream, (S, S) from 0 to 1.
+    """
+    columns = 1 + len(maps)
+    side = WIDTH / columns
+    figure, axes = subplots(
+        len(pictures), columns, figsize=(WIDTH, len(pictures) * side + 0.3), squeeze=False
+    )
+    for row, (stream, picture) in zip(axes, pictures.items(), strict=True):
+        shown = [picture] + [
+            show_cam_on_image(np.float32(picture) / 255, by_stream[stream], use_rgb=True)
+            for by_stream in maps.values()
+        ]
+        for ax, image, name in zip(row, shown, ("picture", *maps), strict=True):
+            ax.imshow(image)
+            ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, left=True, bottom=True)
+            if ax in axes[0]:
+                ax.set_title(name)
+        row[0].set_ylabel(stream)
+    return figure
 
 
 def map_localisation(table: pd.DataFrame, output: str = "fused") -> Figure:
@@ -151,7 +194,7 @@ def map_localisation(table: pd.DataFrame, output: str = "fused") -> Figure:
     """
     table = table[(table["output"] == output) & table["measure"].isin(["energy", "pointing"])]
     titles = {
-        "energy": "energy inside the lesion",
+        "energy": "energy in the lesion",
         "pointing": "highest cell touches the lesion",
     }
     return _dots(table, "measure", titles)
@@ -169,8 +212,8 @@ def map_sanity(table: pd.DataFrame, output: str = "fused") -> Figure:
     """
     chosen = (table["output"] == output) & table["measure"].isin(["rank correlation", "SSIM"])
     titles = {
-        "rank correlation": "rank correlation with the trained network's map",
-        "SSIM": "SSIM with the trained network's map",
+        "rank correlation": "rank correlation",
+        "SSIM": "structural similarity (SSIM)",
     }
     figure = _dots(table[chosen], "measure", titles)
     for ax in figure.axes:
@@ -293,7 +336,8 @@ def contribution_sizes(table: pd.DataFrame) -> Figure:
         y = range(len(rows))
         ax.barh(y, rows["value"], color=FIRST, height=0.65, alpha=0.8)
         ax.hlines(y, rows["low"], rows["high"], color="black", lw=1.3)
-        ax.set_yticks(y, list(rows["source"]))
+        ax.set_yticks(y, [field_words(name) for name in rows["source"]])
+        ax.locator_params(axis="x", nbins=5)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_title(title, loc="left", fontsize=11)
         ax.grid(axis="x")

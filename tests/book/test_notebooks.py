@@ -11,7 +11,7 @@ from jiadf.config import Parameters, read_yaml
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMS = sorted((ROOT / "params").glob("*.yaml"))
-DATA_NAMES = {"data_dir", "run_dir", "runs_dir", "grid", "lesions", "results"}
+DATA_NAMES = {"data_dir", "run_dir", "runs_dir", "grid", "lesions", "results", "explained", "cut"}
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
