@@ -29,7 +29,7 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def grid():
-    base = {"image_size": 64, "feature_views": 1, "epochs": 3, "n_folds": 3, "device": "cpu"}
+    base = {"image_size": 96, "feature_views": 1, "epochs": 3, "n_folds": 3, "device": "cpu"}
     base |= {"learning_rate": 1e-3}
     return Grid(base=base, protocol="out-of-fold", seeds=[0], systems={"ji-adf": {}})
 
@@ -43,7 +43,7 @@ def folder(grid, lesions, cache_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(grid, folder, lesions, cache_dir):
-    return study(grid, folder, lesions, cache_dir, explained=30, cut=4)
+    return study(grid, folder, lesions, cache_dir, explained=22, cut=3)
 
 
 def test_tables_hold_figures_and_no_lesion(tables, lesions):
@@ -87,7 +87,7 @@ def test_random_networks_have_other_maps(tables):
 
 
 def test_the_study_repeats_itself(grid, folder, lesions, cache_dir, tables):
-    again = study(grid, folder, lesions, cache_dir, explained=30, cut=4)
+    again = study(grid, folder, lesions, cache_dir, explained=22, cut=3)
     for name in ("sanity", "cuts"):
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-4, atol=1e-5)
 
