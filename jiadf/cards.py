@@ -125,4 +125,8 @@ def _with_value(field: str, lesion: pd.Series) -> str:
     value = lesion[column]
     if pd.isna(value):
         return f"{field}: missing"
-    return f"{field}: {value:g}" if isinstance(value, (int, float)) else f"{field}: {value}"
+    return (
+        f"{field}: {value:g}"
+        if isinstance(value, (int, float))
+        else f"{field}: {str(value).replace('_', ' ')}"
+    )

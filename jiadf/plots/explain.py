@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -100,11 +101,17 @@ def explanation_card(card: Card, shown: int = 8) -> Figure:
     return figure
 
 
+def _overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lay a map over a picture, in colours that everybody tells apart."""
+    scaled = np.float32(picture) / 255
+    return show_cam_on_image(scaled, heat, use_rgb=True, colormap=cv2.COLORMAP_INFERNO)
+
+
 def _draw_row(card: Card, stream: str, row: Sequence[Axes], first: bool) -> None:
     picture, heat = card.pictures[stream], np.asarray(card.maps[stream], float)
     row[0].imshow(picture)
     row[1].imshow(heat, cmap=_HEAT, vmin=0, vmax=1)
-    row[2].imshow(show_cam_on_image(np.float32(picture) / 255, heat, use_rgb=True))
+    row[2].imshow(_overlay(picture, heat))
     if heat.max() <= 0:
         row[1].text(
             0.5, 0.5, "nothing speaks\nfor this class", color="white", ha="center", va="center",
@@ -168,10 +175,7 @@ def maps_by_output(
         len(pictures), columns, figsize=(WIDTH, len(pictures) * side + 0.3), squeeze=False
     )
     for row, (stream, picture) in zip(axes, pictures.items(), strict=True):
-        shown = [picture] + [
-            show_cam_on_image(np.float32(picture) / 255, by_stream[stream], use_rgb=True)
-            for by_stream in maps.values()
-        ]
+        shown = [picture] + [_overlay(picture, by_stream[stream]) for by_stream in maps.values()]
         for ax, image, name in zip(row, shown, ("picture", *maps), strict=True):
             ax.imshow(image)
             ax.set(xticks=[], yticks=[])
