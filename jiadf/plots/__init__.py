@@ -15,6 +15,8 @@ of systems beside one another, ``fusion`` of attention and gate weights, and ``s
 and ensembles.
 of systems beside one another, ``fusion`` of attention and gate weights, and ``calibration`` of
 probabilities and what is decided with them.
+of systems beside one another, ``fusion`` of attention and gate weights, and ``explain`` of what a
+network looks at.
 """
 
 from jiadf.plots.calibration import (
@@ -37,6 +39,15 @@ from jiadf.plots.data import (
     missingness,
     monet_by_class,
     monet_by_image_type,
+)
+from jiadf.plots.explain import (
+    artefact_energy,
+    contribution_sizes,
+    cut_curves,
+    explanation_card,
+    map_localisation,
+    map_sanity,
+    maps_by_output,
 )
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
 from jiadf.plots.robustness import (
@@ -63,6 +74,7 @@ from jiadf.plots.submission import (
 )
 
 __all__ = [
+    "artefact_energy",
     "attention_heads",
     "category_by_class",
     "class_bias",
@@ -81,6 +93,11 @@ __all__ = [
     "dot_interval",
     "ece_binning",
     "error_panels",
+    "contribution_sizes",
+    "cut_curves",
+    "distribution_by_class",
+    "dot_interval",
+    "explanation_card",
     "gate_by_class",
     "gate_means",
     "gate_reaction",
@@ -90,6 +107,9 @@ __all__ = [
     "mapping_cost",
     "mapping_curves",
     "mapping_ways",
+    "map_localisation",
+    "map_sanity",
+    "maps_by_output",
     "missingness",
     "monet_by_class",
     "monet_by_image_type",
