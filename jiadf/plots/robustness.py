@@ -18,7 +18,7 @@ _MARKERS = "osD^v"
 
 
 def corruption_examples(pictures: Mapping[str, Sequence[np.ndarray]], severities) -> Figure:
-    """Show pictures by kind of damage, a row a kind, a column a severity; the intact one first.
+    """Show pictures by kind of damage, a column a kind, a row a severity; the intact one first.
 
     Parameters
     ----------
@@ -26,19 +26,19 @@ def corruption_examples(pictures: Mapping[str, Sequence[np.ndarray]], severities
         For each kind the intact picture and one a severity.
     severities : sequence of int
     """
-    columns = 1 + len(severities)
+    rows, columns = 1 + len(severities), len(pictures)
     figure, axes = subplots(
-        len(pictures), columns, figsize=(WIDTH, 0.3 + len(pictures) * WIDTH / columns * 0.92),
-        squeeze=False,
-    )  # fmt: skip
-    for line, (kind, row) in zip(axes, pictures.items(), strict=True):
-        for ax, picture, head in zip(line, row, ["intact", *severities], strict=True):
+        rows, columns, figsize=(WIDTH, 0.4 + rows * WIDTH / columns), squeeze=False
+    )
+    names = ["intact", *(f"severity {severity}" for severity in severities)]
+    for line, (kind, column) in zip(axes.T, pictures.items(), strict=True):
+        for ax, picture, name in zip(line, column, names, strict=True):
             ax.imshow(picture)
             ax.set(xticks=[], yticks=[])
             sns.despine(ax=ax, left=True, bottom=True)
-            if ax.get_subplotspec().is_first_row():
-                ax.set_title(head if head == "intact" else f"severity {head}", fontsize=11)
-        line[0].set_ylabel(kind, fontsize=11)
+            if ax.get_subplotspec().is_first_col():
+                ax.set_ylabel(name, fontsize=11)
+        line[0].set_title(kind, fontsize=11)
     return figure
 
 
