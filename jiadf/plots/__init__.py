@@ -9,14 +9,9 @@ a notebook shows by ending a cell with the call.
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
-of systems beside one another, ``fusion`` of attention and gate weights, and ``robustness`` of
-damage, slices and the gate's reaction.
-of systems beside one another, ``fusion`` of attention and gate weights, and ``submission`` of cuts
-and ensembles.
-of systems beside one another, ``fusion`` of attention and gate weights, and ``calibration`` of
-probabilities and what is decided with them.
-of systems beside one another, ``fusion`` of attention and gate weights, and ``explain`` of what a
-network looks at.
+of systems beside one another, ``fusion`` of attention and gate weights, and for the studies
+``calibration`` of probabilities and what is decided with them, ``explain`` of what a network looks
+at, ``robustness`` of damage, slices and the gate's reaction, ``submission`` of cuts and ensembles.
 """
 
 from jiadf.plots.calibration import (
@@ -82,33 +77,29 @@ __all__ = [
     "class_cuts",
     "class_heatmap",
     "confusion",
+    "contribution_sizes",
     "corruption_examples",
-    "damage_scores",
-    "distribution_by_class",
-    "dot_interval",
-    "f1_by_cut",
     "coverage_by_class",
     "coverage_by_run",
+    "cut_curves",
+    "damage_scores",
     "distribution_by_class",
     "dot_interval",
     "ece_binning",
     "error_panels",
-    "contribution_sizes",
-    "cut_curves",
-    "distribution_by_class",
-    "dot_interval",
     "explanation_card",
+    "f1_by_cut",
     "gate_by_class",
     "gate_means",
     "gate_reaction",
     "gate_simplex",
     "history",
     "image_pairs",
+    "map_localisation",
+    "map_sanity",
     "mapping_cost",
     "mapping_curves",
     "mapping_ways",
-    "map_localisation",
-    "map_sanity",
     "maps_by_output",
     "missingness",
     "monet_by_class",
@@ -118,9 +109,9 @@ __all__ = [
     "per_class_intervals",
     "plausible_ece",
     "reliability",
-    "slice_scores",
     "reliability_panels",
     "risk_curves",
+    "slice_scores",
     "table_beside",
     "use_style",
     "variant_scores",
