@@ -278,6 +278,31 @@ def say_gate(judged: pd.DataFrame, system: str = "ji-adf") -> str:
     ).replace("-0.", "−0.")
 
 
+def say_others(gate: pd.DataFrame, system: str = "ji-adf", alpha: float = 0.05) -> str:
+    """Say what the other branches do where damage harms a branch: the claim in a weaker sense.
+
+    The joint branch reads the damaged input too, so weight that leaves it for the branch that
+    reads nothing of the damage is a reaction, even where the damaged branch does not lose any.
+    """
+    judged = judge_gate(gate, alpha)
+    harmed = judged[(judged["system"] == system) & (judged["verdict"] != HARMLESS)]
+    key = ["system", "name", "lesions"]
+    rows = gate.merge(harmed[key]) if len(harmed) else gate.iloc[:0]
+    if rows.empty:
+        return f"{system} has no gate that any damage put to the test."
+    stands = rows["p_holm"] < alpha
+    joint = rows["branch"] == "joint"
+    intact = (rows["branch"] != rows["damaged"]) & ~joint
+    gains = (intact & stands & (rows["change"] >= MIN_LOSS)).sum()
+    loses = (joint & stands & (rows["change"] <= -MIN_LOSS)).sum()
+    median = rows.loc[intact, "change"].median()
+    return (
+        f"In a weaker sense, {system}: under {gains} of these {len(harmed)} the branch that reads "
+        f"nothing of the damage gains at least {MIN_LOSS:g} of weight (median {median:+.3f}), and "
+        f"under {loses} the joint branch, which reads everything, loses as much."
+    ).replace("-0.", "−0.")
+
+
 def say_comparison(comparisons: pd.DataFrame, system: str, reference: str, metric: str) -> str:
     """Count the damages under which one system is better than another, and the reverse."""
     rows = comparisons[
