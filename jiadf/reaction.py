@@ -305,20 +305,22 @@ def say_others(gate: pd.DataFrame, system: str = "ji-adf", alpha: float = 0.05) 
 
 def say_comparison(comparisons: pd.DataFrame, system: str, reference: str, metric: str) -> str:
     """Count the damages under which one system is better than another, and the reverse."""
-    rows = comparisons[
+    every = comparisons[
         (comparisons["system"] == system)
         & (comparisons["reference"] == reference)
         & (comparisons["metric"] == metric)
-        & (comparisons["kind"] != INTACT)
     ]
+    rows = every[every["kind"] != INTACT]
     if rows.empty:
         return f"{system} and {reference} were not compared."
     sign = -1 if metric in LOWER_IS_BETTER else 1
     stands = rows["p_holm"] < 0.05
     better = int((stands & (sign * rows["difference"] > 0)).sum())
     worse = int((stands & (sign * rows["difference"] < 0)).sum())
+    intact = every[(every["kind"] == INTACT) & (every["lesions"] == "all")]["difference"]
+    beside = f", where intact lesions give {intact.iloc[0]:+.3f}" if len(intact) else ""
     return (
         f"Under {len(rows)} kinds of damage, {system} has the better "
         f"{METRIC_NAMES.get(metric, metric)} than {reference} under {better} and the worse under "
-        f"{worse}; the median difference is {rows['difference'].median():+.3f} (Holm-adjusted)."
+        f"{worse}; the median difference is {rows['difference'].median():+.3f}{beside} (Holm-adjusted)."
     ).replace("-0.", "−0.")
