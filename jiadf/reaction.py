@@ -322,5 +322,6 @@ def say_comparison(comparisons: pd.DataFrame, system: str, reference: str, metri
     return (
         f"Under {len(rows)} kinds of damage, {system} has the better "
         f"{METRIC_NAMES.get(metric, metric)} than {reference} under {better} and the worse under "
-        f"{worse}; the median difference is {rows['difference'].median():+.3f}{beside} (Holm-adjusted)."
+        f"{worse}; the median difference is {rows['difference'].median():+.3f}{beside} "
+        "(Holm-adjusted)."
     ).replace("-0.", "−0.")
