@@ -278,22 +278,50 @@ def say_gate(judged: pd.DataFrame, system: str = "ji-adf") -> str:
     ).replace("-0.", "−0.")
 
 
+def say_others(gate: pd.DataFrame, system: str = "ji-adf", alpha: float = 0.05) -> str:
+    """Say what the other branches do where damage harms a branch: the claim in a weaker sense.
+
+    The joint branch reads the damaged input too, so weight that leaves it for the branch that
+    reads nothing of the damage is a reaction, even where the damaged branch does not lose any.
+    """
+    judged = judge_gate(gate, alpha)
+    harmed = judged[(judged["system"] == system) & (judged["verdict"] != HARMLESS)]
+    key = ["system", "name", "lesions"]
+    rows = gate.merge(harmed[key]) if len(harmed) else gate.iloc[:0]
+    if rows.empty:
+        return f"{system} has no gate that any damage put to the test."
+    stands = rows["p_holm"] < alpha
+    joint = rows["branch"] == "joint"
+    intact = (rows["branch"] != rows["damaged"]) & ~joint
+    gains = (intact & stands & (rows["change"] >= MIN_LOSS)).sum()
+    loses = (joint & stands & (rows["change"] <= -MIN_LOSS)).sum()
+    median = rows.loc[intact, "change"].median()
+    return (
+        f"In a weaker sense, {system}: under {gains} of these {len(harmed)} the branch that reads "
+        f"nothing of the damage gains at least {MIN_LOSS:g} of weight (median {median:+.3f}), and "
+        f"under {loses} the joint branch, which reads everything, loses as much."
+    ).replace("-0.", "−0.")
+
+
 def say_comparison(comparisons: pd.DataFrame, system: str, reference: str, metric: str) -> str:
     """Count the damages under which one system is better than another, and the reverse."""
-    rows = comparisons[
+    every = comparisons[
         (comparisons["system"] == system)
         & (comparisons["reference"] == reference)
         & (comparisons["metric"] == metric)
-        & (comparisons["kind"] != INTACT)
     ]
+    rows = every[every["kind"] != INTACT]
     if rows.empty:
         return f"{system} and {reference} were not compared."
     sign = -1 if metric in LOWER_IS_BETTER else 1
     stands = rows["p_holm"] < 0.05
     better = int((stands & (sign * rows["difference"] > 0)).sum())
     worse = int((stands & (sign * rows["difference"] < 0)).sum())
+    intact = every[(every["kind"] == INTACT) & (every["lesions"] == "all")]["difference"]
+    beside = f", where intact lesions give {intact.iloc[0]:+.3f}" if len(intact) else ""
     return (
         f"Under {len(rows)} kinds of damage, {system} has the better "
         f"{METRIC_NAMES.get(metric, metric)} than {reference} under {better} and the worse under "
-        f"{worse}; the median difference is {rows['difference'].median():+.3f} (Holm-adjusted)."
+        f"{worse}; the median difference is {rows['difference'].median():+.3f}{beside} "
+        "(Holm-adjusted)."
     ).replace("-0.", "−0.")

@@ -12,6 +12,7 @@ from jiadf.reaction import (
     reliability,
     say_comparison,
     say_gate,
+    say_others,
     score_changes,
 )
 from jiadf.stats import holm
@@ -79,6 +80,16 @@ def test_a_gate_that_turns_away_holds_and_one_that_sleeps_does_not(both):
     assert verdicts[MUTE.name] == FAILS
     assert "holds in part" in say_gate(judged(both))
     assert "1 of 1 in the image branch, 0 of 1 in the metadata branch" in say_gate(judged(both))
+
+
+def test_the_weaker_sense_is_told_from_the_branches_that_are_not_damaged(both):
+    gate = gate_reaction(both, TRUTH, "all", n=50)
+    gate["p_holm"] = gate["p"]
+    told = say_others(gate)
+    # Metadata gain where the images are gone; the image branch gains nothing from mute metadata.
+    assert "under 1 of these 2 the branch that reads nothing" in told
+    assert "under 0 the joint branch" in told
+    assert "no gate" in say_others(gate, "ji-mmfa")
 
 
 def test_no_harm_asks_for_no_reaction_and_noise_decides_nothing():

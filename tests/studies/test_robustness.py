@@ -87,7 +87,7 @@ def test_what_is_drawn_and_said_follows_from_the_tables(tables):
         robustness_report.say_duplicates(tables["duplicates"]),
         robustness_report.say_probes(tables["probes"]),
     ):
-        assert "nan" not in told
+        assert " nan" not in told
     with pytest.raises(ValueError, match="no damage to 'none'"):
         plots.gate_reaction(tables["gate"], "none")
 
