@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 ROOT = Path(__file__).parents[2]
 # Written by book/build_status.py and, from book/cards, by book/build_cards.py.
@@ -56,6 +57,11 @@ def test_files_named_in_the_configuration_exist():
     static = ROOT / config["sphinx"]["config"]["html_static_path"][0]
     for name in config["sphinx"]["config"]["html_css_files"]:
         assert (static / name).exists(), name
+
+
+def test_the_bibliography_can_be_read():
+    read = parse_file(str(ROOT / "book/references.bib"), bib_format="bibtex")
+    assert set(read.entries) == set(bibliography_keys())
 
 
 def test_bibliography_keys_are_unique_and_cited_keys_exist():
