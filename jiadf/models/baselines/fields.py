@@ -1,7 +1,7 @@
 """The encoded metadata vector as tokens: a number of fields, or words of a sentence.
 
 ``FieldTokens`` gives a learned token a field. ``MetadataText`` renders the vector as a sentence of
-a closed vocabulary (``sex is female , site is trunk , age is high , ...``), for methods that read
+a closed vocabulary (``age: high, sex: female, site: trunk, ...``), for methods that read
 metadata as text; numbers, which the encoder has standardised, become one of five words. No
 pretrained language model is among the project's dependencies: ``FrozenTextEmbedding`` stands in
 for one with a fixed random vector a word, ``TextEncoder`` is a small transformer that is trained.
@@ -9,14 +9,16 @@ for one with a fixed random vector a word, ``TextEncoder`` is a small transforme
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from jiadf.models.baselines.base import Block, Design
 
-LEVELS = ("very low", "low", "average", "high", "very high")
+LEVELS = ("lowest", "low", "average", "high", "highest")
 EDGES = (-1.5, -0.5, 0.5, 1.5)  # in standard deviations of the training lesions
-PAD, CLS, UNKNOWN = "[PAD]", "[CLS]", "unknown"
+CLS, UNKNOWN = "[CLS]", "unknown"
 
 
 def fields_of(columns: tuple[str, ...]) -> dict[str, list[int]]:
@@ -45,63 +47,58 @@ class FieldTokens(nn.Module):
 
 
 class MetadataText(nn.Module):
-    """Render encoded metadata as word numbers, (B, D) -> (B, L) int64.
+    """Render encoded metadata as word numbers, (B, D) -> (B, L) int64, L = 1 + 2 * fields.
 
-    A field gives its name, ``is``, two words of its value, and a comma; the sentence starts with
-    ``[CLS]``. Equal vectors give equal sentences, and nothing of it is learned.
+    ``[CLS]``, then for each field its name and the word of its value. Equal sentences mean equal
+    words; nothing of it is learned.
     """
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         super().__init__()
         self.columns = columns
         self.fields = fields_of(columns)
-        words = [PAD, CLS, "is", ",", UNKNOWN, *dict.fromkeys(" ".join(LEVELS).split())]
-        words += [*self.fields, *(c.split("=")[1] for c in columns if "=" in c)]
+        self.length = 1 + 2 * len(self.fields)
+        words = [CLS, UNKNOWN, *LEVELS, *self.fields]
+        words += [column.split("=")[1] for column in columns if "=" in column]
         self.words = list(dict.fromkeys(words))
         self.number = {word: place for place, word in enumerate(self.words)}
-        level = [(["very"] if "very" in text else []) + [text.split()[-1]] for text in LEVELS]
-        self.register_buffer("levels", self._pairs(level), persistent=False)
+        self.register_buffer("levels", self._numbers(LEVELS), persistent=False)
         self.register_buffer("edges", torch.tensor(EDGES), persistent=False)
 
-    def _pairs(self, phrases: list[list[str]]) -> Tensor:
-        """Word numbers of phrases of one or two words, (len, 2), padded."""
-        return torch.tensor([[self.number[w] for w in (*p, PAD)][:2] for p in phrases])
+    def _numbers(self, words: Sequence[str]) -> Tensor:
+        return torch.tensor([self.number[word] for word in words])
 
     def forward(self, metadata: Tensor) -> Tensor:
-        """Return the word numbers, L = 1 + 5 * fields."""
-        size = len(metadata)
-        device = metadata.device
+        """Return the word numbers."""
 
         def word(name: str) -> Tensor:
-            return torch.full((size, 1), self.number[name], device=device)
+            return torch.full((len(metadata),), self.number[name], device=metadata.device)
 
         parts = [word(CLS)]
         for name, indices in self.fields.items():
-            value = self._value(metadata, indices)
-            parts += [word(name), word("is"), value, word(",")]
-        return torch.cat(parts, dim=1)
+            parts += [word(name), self._value(metadata, indices)]
+        return torch.stack(parts, dim=1)
 
     def _value(self, metadata: Tensor, indices: list[int]) -> Tensor:
-        names = [self.columns[i] for i in indices]
-        unknown = self._pairs([[UNKNOWN]]).to(metadata.device)  # (1, 2)
-        missing = [i for i, n in zip(indices, names, strict=True) if n.endswith("_missing")]
+        """Return the number of the word of a field's value, (B,)."""
+        missing = [i for i in indices if self.columns[i].endswith("_missing")]
         known = [i for i in indices if i not in missing]
-        if "=" in names[0]:
-            phrases = self._pairs([[self.columns[i].split("=")[1]] for i in known])
-            picked = metadata[:, known]  # one-hot; all zeros where unknown
-            value = phrases.to(metadata.device)[picked.argmax(dim=1)]
-            absent = picked.amax(dim=1) < 0.5
+        if "=" in self.columns[known[0]]:
+            words = self._numbers([self.columns[i].split("=")[1] for i in known])
+            one_hot = metadata[:, known]  # all zeros where unknown
+            value = words.to(metadata.device)[one_hot.argmax(dim=1)]
+            absent = one_hot.amax(dim=1) < 0.5
         else:
             value = self.levels[torch.bucketize(metadata[:, known[0]].contiguous(), self.edges)]
-            absent = torch.zeros(len(metadata), dtype=torch.bool, device=metadata.device)
+            absent = torch.zeros_like(value, dtype=torch.bool)
         if missing:
             absent = absent | (metadata[:, missing[0]] > 0.5)
-        return torch.where(absent.unsqueeze(1), unknown, value)
+        return value.masked_fill(absent, self.number[UNKNOWN])
 
     def sentence(self, numbers: Tensor) -> str:
         """Spell one lesion's word numbers, (L,)."""
-        words = [self.words[n] for n in numbers.tolist()]
-        return " ".join(word for word in words if word not in (PAD, CLS))
+        words = [self.words[n] for n in numbers.tolist()[1:]]
+        return ", ".join(f"{n}: {v}" for n, v in zip(words[::2], words[1::2], strict=True))
 
 
 class FrozenTextEmbedding(nn.Module):

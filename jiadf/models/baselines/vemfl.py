@@ -50,9 +50,10 @@ class VEMFL(Baseline):
             raise ValueError("vemfl trains on frozen embeddings: set regime to frozen")
         self.space = 2 * design.image_features
         self.text = MetadataText(design.columns)
-        length = 1 + 5 * len(self.text.fields)
         text_width = min(self.space, 2 * design.joint_width)
-        self.text_embedding = FrozenTextEmbedding(len(self.text.words), length, text_width)
+        self.text_embedding = FrozenTextEmbedding(
+            len(self.text.words), self.text.length, text_width
+        )
         self.register_buffer("gap", torch.zeros(self.space))
         self.classifier = nn.Sequential(
             nn.Linear(2 * self.space, design.joint_width),
