@@ -7,12 +7,11 @@ not win by the size of its weights. Image and metadata features are multiplied.
 
 Source
 ------
-Khurshid, Vatsa and Singh, *Multimodal dual-stage feature refinement for robust skin lesion
-classification*, Scientific Reports 15, 2025, doi:10.1038/s41598-025-14839-7. Read: its abstract,
-and abstract and summary of its forerunner by the same authors, *Optimizing skin lesion
-classification via multimodal data and auxiliary task integration*, arXiv:2402.10454, the source of
-the product of the features, the factor two, and the weights of the losses (0.5 for the classes, 1
-for super-resolution). No code was found.
+Khurshid et al., *Multimodal dual-stage feature refinement for robust skin lesion classification*,
+Scientific Reports 15, 2025. Read: its abstract, and abstract and a summary of its forerunner,
+Khurshid, Vatsa and Singh, *Optimizing skin lesion classification via multimodal data and auxiliary
+task integration*, arXiv:2402.10454, from which we take the product of the features, the factor two,
+and the weights of the losses (0.5 for the classes, 1 for super-resolution). No code was found.
 
 Simplifications
 ---------------
