@@ -131,7 +131,7 @@ class Parameters(BaseModel):
 
     def _check_baseline(self) -> None:
         """Refuse what a published method cannot do or does not read."""
-        if self.modalities not in ("CDM",):
+        if self.modalities != "CDM":
             raise ValueError(
                 f"method {self.method} reads both images and the metadata; "
                 f"modalities is {self.modalities!r}: set it to CDM"

@@ -10,7 +10,7 @@ import torch
 from jiadf.build import build_network
 from jiadf.data.dataset import Inputs
 from jiadf.data.encode import MetadataEncoder
-from jiadf.grid import load_grid
+from jiadf.grid import collect, load_grid, run_grid
 from jiadf.models.baselines import BASELINES
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.models.network import JIADF
@@ -135,6 +135,20 @@ def test_a_finetuned_run_with_stages(lesions, cache_dir, tiny_parameters, tmp_pa
 def test_the_default_is_the_papers_network(tiny_parameters):
     network = build_network(tiny_parameters(regime="finetune"), pixel_inputs(), pretrained=False)
     assert isinstance(network, JIADF)
+
+
+def test_a_grid_goes_on_without_panderms_file_and_says_so(lesions, cache_dir, tmp_path):
+    grid = load_grid("params/grids/table1.yaml")
+    base = grid.base | {"image_size": 32, "n_folds": 2, "epochs": 1}
+    systems = {name: grid.systems[name] for name in ("panderm", "vemfl")}
+    grid = grid.model_copy(
+        update={"base": base, "seeds": [0], "systems": systems, "protocol": "validation"}
+    )
+    failed = run_grid(grid, lesions, tmp_path, cache_dir, progress=False)
+    assert [run.system for run in failed] == ["panderm"]
+    assert "does not exist" in (failed[0].path / "error.txt").read_text()
+    state = collect(grid, tmp_path).set_index("system")["state"]
+    assert state.to_dict() == {"panderm": "failed", "vemfl": "finished"}
 
 
 def test_table1_has_nine_methods_and_three_seeds():
