@@ -24,6 +24,8 @@ Simplifications
   With one label, it is the probability of an error. Errors are those on training lesions, under
   dropout: few, late in training.
 - The second stage's network is an MLP; the source runs a one-dimensional ResNet-50.
+- As in the source, the second stage learns from the first one's posteriors of the lesions that the
+  first was fitted to, which are better than those of new lesions: it may trust them too much.
 - Half of the epochs are the first stage. No test-time augmentation.
 - The branches' losses are weighted by the run's lambdas.
 """
