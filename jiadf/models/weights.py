@@ -164,6 +164,12 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
     """Read a local file for `backbone`; package names and a ``backbone.`` prefix are understood."""
     if backbone in PANDERM:
+        if not path.exists():
+            raise WeightsError(
+                f"weights file {path} does not exist: get the checkpoint of {backbone!r} from its "
+                "authors (github.com/SiyuanYan1/PanDerm) and set backbone_weights to its path; "
+                "nothing is used in its place"
+            )
         # Beside the tensors stand the authors' command-line arguments: a namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return rename_panderm_keys(_read_state_dict(path))

@@ -186,5 +186,5 @@ def test_the_row_does_not_run_without_its_file(lesions, cache_dir, tiny_paramete
     parameters = tiny_parameters(
         method="panderm", backbone="panderm_large", backbone_weights=str(tmp_path / "none.pth")
     )
-    with pytest.raises(WeightsError, match="does not exist: correct backbone_weights"):
+    with pytest.raises(WeightsError, match="does not exist: get the checkpoint of"):
         train(lesions, tmp_path / "run", parameters, cache_dir, progress=False)
