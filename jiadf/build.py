@@ -1,4 +1,4 @@
-"""Make a network from a run's parameters, and load saved weights into it."""
+"""Make a network from a run's parameters, the paper's or a baseline; load weights into it."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,11 @@ from torch import nn
 
 from jiadf.config import Parameters
 from jiadf.data.dataset import Inputs
+from jiadf.data.encode import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.features import Standardise
 from jiadf.inputs import image_streams
+from jiadf.models.baselines import Baseline, Design, baseline_settings, build_baseline
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF, NetworkConfig
 
@@ -26,8 +28,14 @@ class PixelEncoder(nn.Module):
         """Map uint8 (B, 3, S, S) to features (B, F)."""
         return self.encoder(self.encoder.normalise(pixels))
 
+    def tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map uint8 (B, 3, S, S) to pooled features (B, F) and a token a location (B, n, F)."""
+        return self.encoder.tokens(self.encoder.normalise(pixels))
 
-def build_network(parameters: Parameters, inputs: Inputs, *, pretrained: bool = True) -> JIADF:
+
+def build_network(
+    parameters: Parameters, inputs: Inputs, *, pretrained: bool = True
+) -> JIADF | Baseline:
     """Make the network that ``parameters`` describe, for inputs of these widths.
 
     Parameters
@@ -50,9 +58,21 @@ def build_network(parameters: Parameters, inputs: Inputs, *, pretrained: bool = 
                 encoders[name] = next(iter(encoders.values()))
             else:
                 encoders[name] = PixelEncoder(ImageEncoder(parameters.backbone, weights))
+    image_features = next((e.num_features for e in encoders.values()), 0)
+    settings = baseline_settings(parameters.method)
+    if settings is None:
+        names = ("metadata_width", "num_heads", "head_dim", "joint_width", "dropout")
+        design = Design(
+            image_features=image_features,
+            columns=tuple(MetadataEncoder(parameters.use_monet, {}, {}).columns),
+            num_classes=len(CLASSES),
+            spatial=parameters.regime == "finetune",
+            **{name: getattr(parameters, name) for name in names},
+        )
+        return build_baseline(parameters.method, design, encoders)
     config = NetworkConfig.from_parameters(
-        parameters.model_dump(),
-        image_features=next((e.num_features for e in encoders.values()), 0),
+        parameters.model_dump() | settings,
+        image_features=image_features,
         metadata_features=inputs.metadata.shape[1],
         num_classes=len(CLASSES),
     )
@@ -70,11 +90,18 @@ def compile_backbones(network: JIADF) -> None:
             module.encoder.backbone.compile(dynamic=False)
 
 
-def fit_standardisation(network: JIADF, inputs: Inputs, train_rows: torch.Tensor) -> None:
-    """Learn the scaling of frozen features from the training lesions (`frozen` regime)."""
+def fit_standardisation(
+    network: JIADF | Baseline, inputs: Inputs, train_rows: torch.Tensor
+) -> None:
+    """Learn the scaling of frozen features from the training lesions (`frozen` regime).
+
+    A baseline then learns what other statistics it needs of them.
+    """
     for name, module in network.image_encoders.items():
         if isinstance(module, Standardise):
             module.fit(torch.from_numpy(inputs.streams[name][train_rows, 0]))
+    if isinstance(network, Baseline):
+        network.fit(inputs, train_rows)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:

@@ -49,6 +49,11 @@ class Parameters(BaseModel):
     augment: bool = True
     """Augment training images (`finetune`), use the augmented views (`frozen`)."""
 
+    method: Literal[
+        "ji-adf", "jif-mmfa", "vemfl", "caffm", "albef", "coscatnet-ufs", "dualrefnet",
+        "skinm2former", "panderm",
+    ] = "ji-adf"  # fmt: skip
+    """The network: the paper's, or one of the eight methods of its Table 1."""
     modalities: str = Field("CDM", pattern="^(C?D?M?)$", min_length=1)
     """Inputs used: C clinical image, D dermoscopic image, M metadata."""
     use_monet: bool = True
@@ -128,7 +133,36 @@ class Parameters(BaseModel):
                 raise ValueError(f"{name} is {fold}; it must lie in 0 … {self.n_folds - 1}")
         if self.val_fold == self.test_fold:
             raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
+        if self.method != "ji-adf":
+            self._check_baseline()
         return self
+
+    def _check_baseline(self) -> None:
+        """Refuse what a published method cannot do or does not read."""
+        if self.modalities != "CDM":
+            raise ValueError(
+                f"method {self.method} reads both images and the metadata; "
+                f"modalities is {self.modalities!r}: set it to CDM"
+            )
+        fields = type(self).model_fields
+        ours = [name for name in OF_JI_ADF if getattr(self, name) != fields[name].default]
+        if ours:
+            raise ValueError(f"{ours[0]} belongs to method ji-adf; method {self.method} has none")
+        if self.method == "vemfl" and self.regime == "finetune":
+            raise ValueError("method vemfl trains on frozen embeddings: set regime to frozen")
+        if self.method == "panderm":
+            named = self.backbone_weights not in ("auto", "random")
+            if not (self.backbone.startswith("panderm_") and named):
+                raise ValueError(
+                    "method panderm needs its own weights and takes no others: set backbone to "
+                    "panderm_large (or panderm_base) and backbone_weights to the path of the "
+                    "authors' checkpoint"
+                )
+
+
+# Parameters that only ji-adf reads.
+OF_JI_ADF = ("fusion", "fusion_paths", "mmfa_tokens", "branches", "decision")
+OF_JI_ADF += ("gate_hidden", "gate_input", "modality_dropout")
 
 
 def check_names(names: set[str], known: set[str], source: str) -> None:

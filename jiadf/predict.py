@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from jiadf.build import build_network, load_weights
@@ -158,6 +158,10 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
         dataloader_config=DataLoaderConfiguration(
             use_seedable_sampler=True, data_seed=parameters.seed, non_blocking=device == "cuda"
         ),
+        # Methods with stages leave some parameters idle in each.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=parameters.method != "ji-adf")
+        ],
     )
 
 

@@ -176,7 +176,7 @@ class Trainer:
         rows = {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
         fit_standardisation(network, inputs, torch.from_numpy(rows["train"]))
         lambdas = branch_lambdas(
-            network.config.branch_names, p.lambda_joint, p.lambda_image, p.lambda_metadata
+            network.branch_names, p.lambda_joint, p.lambda_image, p.lambda_metadata
         )
         labels = inputs.target[rows["train"]]
         criterion = JointIndividualLoss(lambdas, p.class_weighting, labels)
@@ -241,12 +241,15 @@ class Trainer:
     def _epoch(self, epoch: int) -> dict[str, float]:
         start = time.perf_counter()
         row = {"epoch": epoch, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        begin = getattr(self.bare_network, "begin_epoch", None)
+        last_stage = begin is None or begin(epoch, self.parameters.epochs)
         row |= {f"train_{name}": value for name, value in self._train_pass(epoch).items()}
         row |= {f"val_{name}": value for name, value in self._validate().items()}
-        self.scheduler.step(row["val_loss"])
+        if last_stage:
+            self.scheduler.step(row["val_loss"])
         self.progress.epoch = epoch
         self.progress.seconds += time.perf_counter() - start
-        better = row["val_macro_f1"] > self.progress.best_score
+        better = last_stage and row["val_macro_f1"] > self.progress.best_score
         if better:
             self.progress.best_score, self.progress.best_epoch = row["val_macro_f1"], epoch
         self.history.append(row)

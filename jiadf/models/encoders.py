@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from jiadf.models.weights import (
     DEFAULT_BACKBONE,
     PACKAGED,
+    PANDERM,
     WeightsError,
     file_state_dict,
     packaged_name,
@@ -59,7 +60,9 @@ def _check_backbone(backbone: str) -> None:
     """Raise ValueError for a name that timm does not know, with the nearest it does."""
     import timm
 
-    if ":" in backbone or timm.is_model(backbone):  # "hf-hub:..." is timm's own to resolve
+    if (
+        ":" in backbone or backbone in PANDERM or timm.is_model(backbone)
+    ):  # "hf-hub:..." is timm's own to resolve
         return
     nearest = difflib.get_close_matches(backbone, timm.list_models(), n=3)
     hint = f"did you mean {', '.join(nearest)}?" if nearest else "see timm.list_models()"
@@ -135,6 +138,11 @@ class ImageEncoder(nn.Module):
         _check_backbone(backbone)
         options = {"num_classes": 0, "drop_rate": drop_rate}
         packaged = packaged_name(backbone)
+        if weights == "auto" and backbone in PANDERM:
+            raise WeightsError(
+                f"the weights of backbone {backbone!r} are given out by their authors alone: set "
+                "backbone_weights to the path of the checkpoint (github.com/SiyuanYan1/PanDerm)"
+            )
         if weights == "auto" and packaged is None:
             model = _create_pretrained(backbone, **options)
         else:
@@ -143,7 +151,8 @@ class ImageEncoder(nn.Module):
                 state, source = packaged_state_dict(packaged), PACKAGED[packaged][0]
             elif weights != "random":
                 state, source = file_state_dict(Path(weights), backbone), str(weights)
-            model = timm.create_model(packaged or backbone, pretrained=False, **options)
+            name, extra = PANDERM.get(backbone, (packaged or backbone, {}))
+            model = timm.create_model(name, pretrained=False, **options, **extra)
             if state is not None:
                 _load(model, state, source)
         self.backbone = model
@@ -183,6 +192,26 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images, (B, 3, H, W) -> (B, num_features)."""
         return self.backbone(images)
+
+    def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images with their locations: pooled (B, num_features) and (B, n, num_features).
+
+        Raises
+        ------
+        ValueError
+            If the backbone's last feature map has another width than its pooled features.
+        """
+        features = self.backbone.forward_features(images)
+        pooled = self.backbone.forward_head(features, pre_logits=True)
+        if features.ndim == 4:
+            channels_first = features.shape[1] == self.num_features
+            features = features.flatten(2).mT if channels_first else features.flatten(1, 2)
+        if features.shape[-1] != self.num_features:
+            raise ValueError(
+                f"backbone {self.backbone_name!r} has {features.shape[-1]} channels in its map and "
+                f"{self.num_features} pooled features: this method needs a backbone with one width"
+            )
+        return pooled, features
 
 
 class MetadataMLP(nn.Module):

@@ -203,8 +203,9 @@ class JointIndividualLoss(nn.Module):
         total : Tensor
             Scalar, to be minimised.
         terms : dict of str to Tensor
-            Detached: "final", the NLL of the decision, and every branch's cross-entropy under its
-            name, before its lambda.
+            Detached: "final", the NLL of the decision, every branch's cross-entropy under its
+            name, before its lambda, and the output's `auxiliary` terms, which are added as they
+            are.
         """
         missing = [name for name in output.logits if name not in self.lambdas]
         if missing:
@@ -232,4 +233,7 @@ class JointIndividualLoss(nn.Module):
             for name, term in terms.items():
                 if name != "joint" or output.log_weights is not None:
                     total = total + self.lambdas[name] * term
-        return total, {name: term.detach() for name, term in {"final": final, **terms}.items()}
+            auxiliary = output.auxiliary or {}
+            total = sum(auxiliary.values(), start=total)
+        parts = {"final": final, **terms, **auxiliary}
+        return total, {name: term.detach() for name, term in parts.items()}

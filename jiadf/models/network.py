@@ -224,7 +224,7 @@ class NetworkConfig:
 
 
 class NetworkOutput(NamedTuple):
-    """What `JIADF` returns.
+    """What `JIADF` returns, and every baseline.
 
     Attributes
     ----------
@@ -238,6 +238,8 @@ class NetworkOutput(NamedTuple):
         (B, H, n, n) of MMFA, if it has an attention path.
     log_weights : Tensor or None
         Logarithm of `weights`, for losses that mix posteriors anew.
+    auxiliary : dict of str to Tensor, or None
+        Further terms of the loss, weighted, that a baseline trains on; while training only.
     """
 
     log_posterior: Tensor
@@ -245,6 +247,7 @@ class NetworkOutput(NamedTuple):
     weights: Tensor | None = None
     attention: Tensor | None = None
     log_weights: Tensor | None = None
+    auxiliary: dict[str, Tensor] | None = None
 
 
 def _without(values: Tensor, missing: Tensor | None) -> Tensor:
@@ -292,6 +295,7 @@ class JIADF(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(head_widths[name], config.num_classes) for name in config.branch_names}
         )
+        self.branch_names = config.branch_names
         if config.effective_decision == "adf":
             read = sum(head_widths.values()) if config.gate_input == "features" else None
             self.adf = AdaptiveDecisionFusion(

@@ -8,9 +8,11 @@ timm's names, ``file_state_dict`` reads a local file without unpickling objects,
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +54,23 @@ _OTHER_STAGES = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
+
+
+# The published vision transformers of PanDerm as timm's: its name for them, and what differs.
+_PANDERM_OPTIONS = {
+    "init_values": 0.1,  # there is a layer scale
+    "dynamic_img_size": True,
+    "pretrained_cfg_overlay": {"mean": (0.485, 0.456, 0.406), "std": (0.228, 0.224, 0.225)},
+}
+PANDERM = {
+    "panderm_large": ("vit_large_patch16_224", _PANDERM_OPTIONS),
+    "panderm_base": ("vit_base_patch16_224", _PANDERM_OPTIONS),
+}
+_PANDERM_NAMES = re.compile(
+    r"(cls_token|pos_embed|(patch_embed\.proj|norm)\.(weight|bias)"
+    r"|blocks\.\d+\.((norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)"
+    r"|attn\.[qv]_bias|gamma_[12]))"
+)
 
 
 class WeightsError(RuntimeError):
@@ -144,11 +163,60 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
     """Read a local file for `backbone`; package names and a ``backbone.`` prefix are understood."""
+    if backbone in PANDERM:
+        if not path.exists():
+            raise WeightsError(
+                f"weights file {path} does not exist: get the checkpoint of {backbone!r} from its "
+                "authors (github.com/SiyuanYan1/PanDerm) and set backbone_weights to its path; "
+                "nothing is used in its place"
+            )
+        # Beside the tensors stand the authors' command-line arguments: a namespace of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return rename_panderm_keys(_read_state_dict(path))
     state = _read_state_dict(path)
     name = packaged_name(backbone)
     if "_conv_stem.weight" in state and name is not None:
         return rename_lite_keys(state, PACKAGED[name][-1])
     return {key.removeprefix("backbone."): value for key, value in state.items()}
+
+
+def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Map the names of PanDerm's published checkpoints onto those of timm's vision transformer.
+
+    The large checkpoint has the encoder under ``encoder.`` beside the parts it was pretrained
+    with, which are left out; the base one has no prefix. Queries and values have biases of their
+    own, keys have none. Fixed positions, if the file lacks them, are those of a 14 by 14 grid.
+    """
+    prefix = "encoder."
+    if any(name.startswith(prefix) for name in state):
+        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    state = {name: value for name, value in state.items() if _PANDERM_NAMES.fullmatch(name)}
+    renamed = {}
+    for name, value in state.items():
+        if name.endswith("attn.v_bias"):
+            continue
+        if name.endswith("attn.q_bias"):
+            values = state.get(name.replace("q_bias", "v_bias"), value)
+            bias = torch.cat([value, torch.zeros_like(value), values])
+            renamed[name.replace("q_bias", "qkv.bias")] = bias
+        else:
+            renamed[re.sub(r"gamma_([12])", r"ls\1.gamma", name)] = value
+    if "cls_token" in renamed and "pos_embed" not in renamed:
+        renamed["pos_embed"] = sine_cosine_positions(renamed["cls_token"].shape[-1])
+    return renamed
+
+
+def sine_cosine_positions(width: int, side: int = 14) -> Tensor:
+    """Return fixed positions of a square grid of patches, (1, 1 + side^2, width).
+
+    Position (r, c) is [sin(r w), cos(r w), sin(c w), cos(c w)] for width / 4 frequencies w from 1
+    to 1 / 10000; the class token has zeros.
+    """
+    frequencies = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
+    places = torch.arange(side**2)
+    row, column = (p.unsqueeze(1) * frequencies for p in (places // side, places % side))
+    grid = torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], dim=1)
+    return torch.cat([torch.zeros(1, width), grid]).unsqueeze(0)
 
 
 def weights_fingerprint(module: nn.Module) -> str:

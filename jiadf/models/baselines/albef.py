@@ -1,0 +1,229 @@
+"""ALBEF, as Adebiyi et al. (2025) took it to skin lesions: align image and text, then fuse them.
+
+The metadata is a sentence. A first stage aligns the two encoders: an image-text contrastive loss
+against a queue of earlier pairs, whose keys and soft targets come from momentum copies, and a
+matching loss on hard negatives, which trains the fusion encoder too. A second stage trains the
+classifier on the fusion encoder's ``[CLS]``, with everything below it. Text tokens are the fusion
+encoder's queries, image tokens its context.
+
+Source
+------
+Li, Selvaraju, Gotmare, Joty, Xiong and Hoi, *Align before fuse*, NeurIPS 2021 (arXiv:2107.07651),
+read with its public code (salesforce/ALBEF). Adebiyi, Abdalnabi, Smith, Hirner, Simoes, Becevic and
+Rao, *Accurate skin lesion classification using multimodal learning on the HAM10000 dataset*,
+medRxiv 2024.05.30.24308213: read were its first page and a cleaned code sample of one author, which
+states itself that it is no ALBEF.
+
+Simplifications
+---------------
+- No pretraining on image-text pairs of the web, on which the source rests: the first third of the
+  epochs aligns the training lesions' own images and sentences. Masked language modelling, made for
+  free text, is left out.
+- The image encoder is the run's backbone under one block of attention, the text encoder two blocks
+  over a closed vocabulary (:mod:`.fields`), the fusion encoder one layer; the source has ViT-B and
+  BERT.
+- Both images are one image side: their tokens together.
+- The momentum copy covers everything above the backbone, and follows faster (0.98 for 0.995): the
+  stage has hundreds of steps, not hundreds of thousands.
+- While aligning, the classifier learns beside it on detached features, so that there is something
+  to validate; those epochs are never kept.
+- Sentences that are equal word for word count as each other's positives, in the queue too: with a
+  closed vocabulary they are common.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jiadf.models.baselines.base import IMAGES, Baseline, Block, Design, ImageTokens
+from jiadf.models.baselines.fields import MetadataText, TextEncoder
+from jiadf.models.network import NetworkOutput
+
+ALIGN_SHARE = 1 / 3  # of the epochs
+QUEUE = 512  # pairs
+MOMENTUM = 0.98
+SOFT = 0.4  # weight of the momentum copies' soft targets
+TEMPERATURE = 0.07
+EMBEDDING = 64
+LAYERS = 1  # of the fusion encoder
+
+
+class ImageSide(nn.Module):
+    """Image tokens of both images under one block of attention, and their unit embedding."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.tokens = nn.ModuleDict({name: ImageTokens(design) for name in IMAGES})
+        self.cls = nn.Parameter(0.02 * torch.randn(design.width))
+        self.block = Block(design.width, design.num_heads, design.dropout)
+        self.project = nn.Linear(design.width, EMBEDDING)
+
+    def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Map each image's (B, n, F) to tokens (B, N, width) and an embedding (B, E)."""
+        parts = [self.tokens[name](features[name]) for name in IMAGES]
+        first = self.cls.expand(len(parts[0]), 1, -1)
+        tokens, _ = self.block(torch.cat([first, *parts], dim=1))
+        return tokens, functional.normalize(self.project(tokens[:, 0]), dim=-1)
+
+
+class TextSide(nn.Module):
+    """Text tokens of a sentence, and their unit embedding."""
+
+    def __init__(self, vocabulary: int, length: int, design: Design) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(vocabulary, length, design)
+        self.project = nn.Linear(design.width, EMBEDDING)
+
+    def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, L) to tokens (B, L, width) and an embedding (B, E)."""
+        tokens = self.encoder(numbers)
+        return tokens, functional.normalize(self.project(tokens[:, 0]), dim=-1)
+
+
+def contrastive_loss(
+    query: Tensor, keys: Tensor, positives: Tensor, temperature: float | Tensor = TEMPERATURE
+) -> Tensor:
+    """Return the cross-entropy of similarities to keys against a distribution over the keys.
+
+    Parameters
+    ----------
+    query : Tensor
+        Unit embeddings, (B, E).
+    keys : Tensor
+        Unit embeddings of the other side, (M, E).
+    positives : Tensor
+        (B, M), each row a distribution.
+    temperature : float or Tensor
+        What similarities are divided by.
+    """
+    log_share = (query @ keys.mT / temperature).log_softmax(dim=-1)
+    return -(positives * log_share).sum(dim=-1).mean()
+
+
+class ALBEF(Baseline):
+    """See the module's docstring."""
+
+    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(design, image_encoders)
+        self.text = MetadataText(design.columns)
+        length = self.text.length
+        self.image_side = ImageSide(design)
+        self.text_side = TextSide(len(self.text.words), length, design)
+        self.image_momentum = copy.deepcopy(self.image_side).requires_grad_(False)
+        self.text_momentum = copy.deepcopy(self.text_side).requires_grad_(False)
+        blocks = (Block(design.width, design.num_heads, design.dropout) for _ in range(2 * LAYERS))
+        self.fusion = nn.ModuleList(blocks)  # a layer: attention to the text, then to the image
+        self.matching = nn.Linear(design.width, 2)
+        self.classifier = nn.Sequential(
+            nn.LayerNorm(design.width),
+            nn.Linear(design.width, design.joint_width),
+            nn.GELU(),
+            nn.Dropout(design.dropout),
+            nn.Linear(design.joint_width, design.num_classes),
+        )
+        for name, shape in (("image_queue", EMBEDDING), ("text_queue", EMBEDDING)):
+            self.register_buffer(name, torch.zeros(QUEUE, shape))
+        self.register_buffer("sentence_queue", torch.full((QUEUE, length), -1))
+        self.register_buffer("queued", torch.zeros((), dtype=torch.int64))  # pairs, ever
+        self.aligning = False
+
+    def begin_epoch(self, epoch: int, epochs: int) -> bool:
+        """Align in the first third of the epochs, at least one of two or more; then classify."""
+        self.aligning = epoch <= min(math.ceil(ALIGN_SHARE * epochs), epochs - 1)
+        return not self.aligning
+
+    def fuse(self, text: Tensor, image: Tensor) -> Tensor:
+        """Return the fusion encoder's ``[CLS]``, (B, width)."""
+        for to_text, to_image in zip(self.fusion[::2], self.fusion[1::2], strict=True):
+            text, _ = to_text(text)
+            text, _ = to_image(text, image)
+        return text[:, 0]
+
+    def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
+        """Run the method; while aligning, ``auxiliary`` holds the two losses of that stage."""
+        encoded = self.encode(batch)
+        features = {name: self.dropout(encoded[name].tokens) for name in IMAGES}
+        numbers = self.text(batch["metadata"])
+        image, image_embedding = self.image_side(features)
+        text, text_embedding = self.text_side(numbers)
+        fused = self.fuse(text, image)
+        if not (self.training and self.aligning):
+            return self.single_head(self.classifier(fused))
+        self.update_momentum()
+        embeddings = (image_embedding, text_embedding)
+        contrastive = self.contrast(features, numbers, *embeddings)
+        matching = self.match(text, image, fused, numbers, *embeddings)
+        auxiliary = {"contrastive": contrastive, "matching": matching}
+        return self.single_head(self.classifier(fused.detach()), auxiliary=auxiliary)
+
+    @torch.no_grad()
+    def update_momentum(self) -> None:
+        """Move the momentum copies a little towards what is trained."""
+        for online, slow in (
+            (self.image_side, self.image_momentum),
+            (self.text_side, self.text_momentum),
+        ):
+            for new, old in zip(online.parameters(), slow.parameters(), strict=True):
+                old.lerp_(new.to(old.dtype), 1 - MOMENTUM)
+
+    def contrast(
+        self, features: Mapping[str, Tensor], numbers: Tensor, image: Tensor, text: Tensor
+    ) -> Tensor:
+        """Return the contrastive loss of both directions, and put the batch into the queue."""
+        with torch.no_grad():
+            _, image_key = self.image_momentum({k: v.detach() for k, v in features.items()})
+            _, text_key = self.text_momentum(numbers)
+            filled = int(self.queued.clamp(max=QUEUE))
+            image_keys = torch.cat([image_key, self.image_queue[:filled].to(image_key.dtype)])
+            text_keys = torch.cat([text_key, self.text_queue[:filled].to(text_key.dtype)])
+            sentences = torch.cat([numbers, self.sentence_queue[:filled]])
+            same = (numbers.unsqueeze(1) == sentences).all(dim=-1).to(image_key.dtype)  # (B, M)
+            hard = same / same.sum(dim=-1, keepdim=True)
+            soft_image = (image_key @ text_keys.mT / TEMPERATURE).softmax(dim=-1)
+            soft_text = (text_key @ image_keys.mT / TEMPERATURE).softmax(dim=-1)
+        loss = contrastive_loss(image, text_keys, SOFT * soft_image + (1 - SOFT) * hard)
+        loss = loss + contrastive_loss(text, image_keys, SOFT * soft_text + (1 - SOFT) * hard)
+        self.enqueue(image_key, text_key, numbers)
+        return loss / 2
+
+    @torch.no_grad()
+    def enqueue(self, image_key: Tensor, text_key: Tensor, numbers: Tensor) -> None:
+        """Put pairs into the queue over the oldest."""
+        places = (self.queued + torch.arange(len(numbers), device=numbers.device)) % QUEUE
+        self.image_queue[places] = image_key.to(self.image_queue.dtype)
+        self.text_queue[places] = text_key.to(self.text_queue.dtype)
+        self.sentence_queue[places] = numbers
+        self.queued += len(numbers)
+
+    def match(
+        self,
+        text: Tensor,
+        image: Tensor,
+        fused: Tensor,
+        numbers: Tensor,
+        image_embedding: Tensor,
+        text_embedding: Tensor,
+    ) -> Tensor:
+        """Return the loss of telling pairs from hard negatives: similar, but another sentence."""
+        with torch.no_grad():
+            similar = (image_embedding @ text_embedding.mT / TEMPERATURE).float()
+            same = (numbers.unsqueeze(1) == numbers).all(dim=-1)
+            usable = ~same.all(dim=-1)  # lesions with a negative in the batch
+        if not bool(usable.any()):
+            return fused.sum() * 0.0
+        rows = usable.nonzero().squeeze(1)
+        masked = similar.masked_fill(same, -torch.inf)
+        text_of = torch.multinomial(masked[rows].softmax(dim=-1), 1).squeeze(1)
+        image_of = torch.multinomial(masked.mT[rows].softmax(dim=-1), 1).squeeze(1)
+        wrong_text = self.fuse(text[text_of], image[rows])
+        wrong_image = self.fuse(text[rows], image[image_of])
+        logits = self.matching(torch.cat([fused, wrong_text, wrong_image]))
+        target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        target[: len(fused)] = 1
+        return functional.cross_entropy(logits, target)

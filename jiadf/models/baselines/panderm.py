@@ -1,0 +1,48 @@
+"""Fine-tuned PanDerm (Yan et al., 2025): its vision transformer on both images, one linear head.
+
+PanDerm is a ViT pretrained on two million skin pictures; ViT-L/16 in the paper, ViT-B/16 published
+later. It is a backbone here, ``panderm_large`` or ``panderm_base``, whose weights come from the
+file that ``backbone_weights`` names: ``panderm_ll_data6_checkpoint-499.pth`` from the authors'
+page, under CC BY-NC-ND 4.0. Without that file the row does not run and says so; nothing takes its
+place. With ``regime: frozen`` it is the authors' linear evaluation, with ``finetune`` theirs end to
+end.
+
+Source
+------
+Yan, Yu, Primiero et al., *A multimodal vision foundation model for clinical dermatology*, Nature
+Medicine 31, 2691-2702, 2025. Read: the abstract and the README of SiyuanYan1/PanDerm; the names of
+the checkpoint's tensors and the network's settings from the model file of a public copy of it.
+
+Simplifications
+---------------
+- The network is timm's ViT with the file's weights: fixed sine-cosine positions, layer scale,
+  biases on queries and values but not on keys. Its last ``[CLS]`` is the feature, in both regimes;
+  the authors' fine-tuning may average the patches instead.
+- Both images' features are concatenated under one head; metadata is not read.
+- The run's recipe, not theirs (layer-wise decay, mixup, weighted sampling, warm-up, test-time
+  augmentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from jiadf.models.baselines.base import IMAGES, Baseline, Design
+from jiadf.models.network import NetworkOutput
+
+
+class PanDerm(Baseline):
+    """See the module's docstring."""
+
+    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(design, image_encoders)
+        self.classifier = nn.Linear(2 * design.image_features, design.num_classes)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
+        """Run the method."""
+        encoded = self.encode(batch)
+        pooled = torch.cat([encoded[name].pooled for name in IMAGES], dim=-1)
+        return self.single_head(self.classifier(self.dropout(pooled)))

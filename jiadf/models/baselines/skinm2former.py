@@ -1,0 +1,87 @@
+"""SkinM2Former of Zhang et al. (2025): tri-modal cross-attention at several levels, label queries.
+
+At each level the clinical tokens, the dermoscopic tokens and the metadata's fields each attend to
+the two other modalities. Then a learned query a class gathers evidence from all tokens, and the
+queries attend to each other, so that what speaks for one label is heard by the others; a linear map
+of its own turns each query into its logit.
+
+Source
+------
+Zhang, Xie, Wang, Avery, Hull and Carneiro, *A novel perspective for multi-modal multi-label skin
+lesion classification*, WACV 2025, 3549-3558 (arXiv:2409.12390). Read: abstract and introduction.
+The authors published no code.
+
+Simplifications
+---------------
+- The source fuses at several stages inside a hierarchical (Swin) transformer. Here two levels of
+  tri-modal attention stand on the last features of the run's backbone.
+- The source predicts eight labels of Derm7pt (diagnosis and checklist); MILK10k has one label, so
+  the queries are the eleven classes, the loss is the harness's, and the source's loss for
+  imbalanced multi-label learning is left out.
+- In the `frozen` regime an image has four tokens made of its pooled features instead of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from jiadf.models.baselines.base import IMAGES, Baseline, Block, Design, ImageTokens
+from jiadf.models.baselines.fields import FieldTokens
+from jiadf.models.network import NetworkOutput
+
+LEVELS = 2
+MODALITIES = (*IMAGES, "metadata")
+
+
+class TriModalBlock(nn.Module):
+    """Each modality's tokens attend to those of the two others, all at once."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleDict(
+            {name: Block(design.width, design.num_heads, design.dropout) for name in MODALITIES}
+        )
+
+    def forward(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Map tokens (B, n_m, width) of each modality m to tokens of the same shapes."""
+        mixed = {}
+        for name, block in self.blocks.items():
+            others = torch.cat([value for key, value in tokens.items() if key != name], dim=1)
+            mixed[name], _ = block(tokens[name], others)
+        return mixed
+
+
+class SkinM2Former(Baseline):
+    """See the module's docstring."""
+
+    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(design, image_encoders)
+        self.image_tokens = nn.ModuleDict({name: ImageTokens(design) for name in IMAGES})
+        self.fields = FieldTokens(design)
+        self.levels = nn.ModuleList(TriModalBlock(design) for _ in range(LEVELS))
+        self.queries = nn.Parameter(0.02 * torch.randn(design.num_classes, design.width))
+        self.gather = Block(design.width, design.num_heads, design.dropout)
+        self.correlate = Block(design.width, design.num_heads, design.dropout)
+        self.norm = nn.LayerNorm(design.width)
+        self.weight = nn.Parameter(
+            torch.randn(design.num_classes, design.width) / design.width**0.5
+        )
+        self.bias = nn.Parameter(torch.zeros(design.num_classes))
+
+    def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
+        """Run the method; ``attention`` (B, H, K, K) is that among the label queries."""
+        encoded = self.encode(batch)
+        tokens = {
+            name: self.image_tokens[name](self.dropout(encoded[name].tokens)) for name in IMAGES
+        }
+        tokens["metadata"] = self.fields(batch["metadata"])
+        for level in self.levels:
+            tokens = level(tokens)
+        queries = self.queries.expand(len(batch["metadata"]), -1, -1)  # (B, K, width)
+        queries, _ = self.gather(queries, torch.cat(list(tokens.values()), dim=1))
+        queries, attention = self.correlate(queries)
+        logits = (self.norm(queries) * self.weight).sum(dim=-1) + self.bias  # (B, K)
+        return self.single_head(logits, attention=attention)

@@ -1,0 +1,92 @@
+"""VEMFL of Restrepo et al. (2024): frozen embeddings, their gap closed, a light classifier.
+
+Every modality is a frozen vector of unit length in one space; the metadata is a sentence. The means
+of images and text differ (the modality gap). Both are shifted towards each other by a share of the
+gap and put back on the sphere, then concatenated and classified by a small MLP: early fusion.
+Nothing but that MLP is trained, hence the `frozen` regime only.
+
+Source
+------
+Restrepo, Wu, Cajas, Nakayama, Celi and Lopez, *Multimodal deep learning for low-resource settings:
+a vector embedding alignment approach for healthcare applications*, medRxiv 2024.06.03.24308401
+(arXiv:2406.02601). Read: the abstract and two summaries; the authors' public repository
+dsrestrepo/Embedding-Alignment (README and ``src/alignment.py``, which belong to a follow-up).
+
+Simplifications
+---------------
+- Embeddings are the run's image backbone's, not those of a foundation model.
+- The sentence's embedding is a fixed random vector a word (:mod:`.fields`), not a language
+  model's: it tells sentences apart but knows nothing of their meaning.
+- The shorter embedding is padded with zeros to the longer one's width. The gap is that of the
+  training lesions, and is closed in full (the source tries several shares).
+- The source's late fusion is not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jiadf.models.baselines.base import IMAGES, Baseline, Design
+from jiadf.models.baselines.fields import FrozenTextEmbedding, MetadataText
+from jiadf.models.network import NetworkOutput
+
+if TYPE_CHECKING:
+    from jiadf.data.dataset import Inputs
+
+SHARE = 1.0  # of the modality gap that is closed
+
+
+class VEMFL(Baseline):
+    """See the module's docstring."""
+
+    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(design, image_encoders)
+        if design.spatial:
+            raise ValueError("vemfl trains on frozen embeddings: set regime to frozen")
+        self.space = 2 * design.image_features
+        self.text = MetadataText(design.columns)
+        text_width = min(self.space, 2 * design.joint_width)
+        self.text_embedding = FrozenTextEmbedding(
+            len(self.text.words), self.text.length, text_width
+        )
+        self.register_buffer("gap", torch.zeros(self.space))
+        self.classifier = nn.Sequential(
+            nn.Linear(2 * self.space, design.joint_width),
+            nn.ReLU(),
+            nn.Dropout(design.dropout),
+            nn.Linear(design.joint_width, design.num_classes),
+        )
+
+    def embed(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the unit embeddings of images and text before alignment, (B, space) each."""
+        encoded = self.encode(batch)
+        image = torch.cat([encoded[name].pooled for name in IMAGES], dim=-1)
+        text = self.text_embedding(self.text(batch["metadata"]))
+        text = functional.pad(text, (0, self.space - text.shape[-1]))
+        return functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
+
+    @torch.no_grad()
+    def fit(self, inputs: Inputs, train_rows: Tensor) -> None:
+        """Measure the modality gap: mean of the images less mean of the text, training lesions."""
+        rows = train_rows.numpy()
+        batch = {name: torch.from_numpy(inputs.streams[name][rows, 0]) for name in IMAGES}
+        image, text = self.embed(batch | {"metadata": torch.from_numpy(inputs.metadata[rows])})
+        self.gap.copy_(image.mean(dim=0) - text.mean(dim=0))
+
+    def align(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Close the gap: shift both halfway, and back to unit length."""
+        shift = SHARE / 2 * self.gap
+        return functional.normalize(image - shift, dim=-1), functional.normalize(
+            text + shift, dim=-1
+        )
+
+    def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
+        """Run the method."""
+        joined = torch.cat(self.align(*self.embed(batch)), dim=-1)
+        # Entries of a unit vector are small; sqrt of the width puts them at the scale of one.
+        return self.single_head(self.classifier(self.dropout(joined * self.space**0.5)))
