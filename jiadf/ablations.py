@@ -209,7 +209,7 @@ def verdict_table(judged: pd.DataFrame, rows: str = "pair") -> pd.DataFrame:
     differences = [f"{value:+.2f}".replace("-", "−") for value in judged["difference"]]
     cells = judged["verdict"].map(SIGNS) + " " + differences
     if rows == "claim":
-        cells += " (p " + judged["p_holm"].map("{:.3f}".format) + ")"
+        cells += "\np " + judged["p_holm"].map("{:.3f}".format)
     pairs = judged["better"] + " above " + judged["worse"]
     metrics = judged["metric"].map(METRIC_NAMES)
     table = judged.assign(cell=cells, pair=pairs, metric=metrics)
@@ -228,7 +228,11 @@ def show_verdicts(judged: pd.DataFrame, rows: str = "pair") -> Styler:
         return f"background-color: {background}; color: black" if background else ""
 
     caption = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
-    return verdict_table(judged, rows).style.map(colour).set_caption(caption)
+    styled = verdict_table(judged, rows).style.map(colour).set_caption(caption)
+    name = [("font-weight", "normal"), ("text-align", "left"), ("min-width", "11em")]
+    cell = [("white-space", "pre"), ("text-align", "center")]
+    looks = [("td", cell), ("th.row_heading:last-of-type", name), ("th", [("padding", "0.3em")])]
+    return styled.set_table_styles([{"selector": s, "props": p} for s, p in looks])
 
 
 def count_verdicts(judged: pd.DataFrame, where: str) -> str:

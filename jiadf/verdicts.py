@@ -39,6 +39,7 @@ METRIC_NAMES = {
 }
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told apart"
 _MOST_DECIMALS = 3
+_MOST_NAMES = 6  # named in a sentence; more are counted
 
 
 def verdict(table: pd.DataFrame, better: str, worse: str, metric: str, alpha: float = 0.05) -> str:
@@ -130,6 +131,13 @@ def _said(row, level: float) -> str:
     )
 
 
+def _counted(names: list[str], some_stand: bool) -> str:
+    """List a few names; count many."""
+    if len(names) <= _MOST_NAMES:
+        return _listed(names)
+    return f"the other {len(names)} systems" if some_stand else f"all {len(names)} other systems"
+
+
 def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float = 0.95) -> str:
     """Say in plain English which differences stand and which do not.
 
@@ -160,7 +168,7 @@ def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float
     if not stands.all():
         undecided = rows[~stands].groupby("reference", sort=False)["system"]
         told = [
-            f"{_listed(list(systems))} cannot be told apart from {reference}"
+            f"{_counted(list(systems), stands.any())} cannot be told apart from {reference}"
             for reference, systems in undecided
         ]
         sentences.append(f"{_listed(told)} at this sample size.")

@@ -146,7 +146,7 @@ def test_verdicts_are_counted_and_laid_out():
     assert table.loc["CD above C", "macro AUC"] == "✓ +0.10"
     assert table.loc["CD above C", "mean Dice"] == "≈ −0.02"
     assert table.loc["CM above C", "mean Dice"] == ""
-    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "✓ +0.10 (p 0.004)"
+    assert verdict_table(judged, "claim").loc["a", "macro AUC"] == "✓ +0.10\np 0.004"
     shown = show_verdicts(judged).to_html()
     assert shown.count("background-color") == 2
     assert "✓ holds, ✗ does not hold, ≈ cannot be told apart" in shown

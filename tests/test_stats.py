@@ -316,3 +316,13 @@ def test_leaving_the_curves_out_changes_no_other_metric():
     few = compare_paired(truth, a, b, ["macro_f1_at_half", "nll"], n=50)
     many = compare_paired(truth, a, b, n=50).set_index("metric").loc[few["metric"]].reset_index()
     assert few.equals(many[few.columns])
+
+
+def test_a_sentence_counts_many_systems_and_names_few():
+    rows = [(f"s{i}", "a", "macro_f1", 0.0, -0.1, 0.1, 1.0) for i in range(8)]
+    told = sentence(comparison(*rows), "macro_f1")
+    assert "all 8 other systems cannot be told apart from a" in told
+    rows.append(("worse", "a", "macro_f1", -0.2, -0.3, -0.1, 0.001))
+    told = sentence(comparison(*rows), "macro_f1")
+    assert "worse is below a by 0.2" in told
+    assert "the other 8 systems cannot be told apart from a" in told

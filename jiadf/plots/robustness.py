@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jiadf.plots.style import NEUTRAL, PALETTE, WIDTH, subplots
 from jiadf.verdicts import METRIC_NAMES
@@ -99,6 +100,7 @@ def damage_scores(
     for ax, metric in zip(axes[0], metrics, strict=True):
         _dots(ax, rows[rows["metric"] == metric], names, systems, "name")
         ax.set_yticklabels(names if ax is axes[0][0] else [""] * len(names))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
         ax.set_xlabel(f"change of {METRIC_NAMES.get(metric, metric)}")
     _legend(figure, systems, "hollow: could be chance")
     return figure

@@ -181,7 +181,7 @@ def shortcut_probes(grid: Grid, lesions: pd.DataFrame, cache_dir, size: int) -> 
 
 def study(
     grid: Grid, folder: str | Path, lesions: pd.DataFrame, cache_dir: str | Path | None = None,
-    *, seed: int = 0, severities: Sequence[int] = (3, 5), sample: int = 300, n: int = 100,
+    *, seed: int = 0, severities: Sequence[int] = (1, 3, 5), sample: int = 300, n: int = 100,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Ask everything of this module; see the functions for what the tables hold.
 
