@@ -117,22 +117,9 @@ def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
 
 
 def open_grid(file: str | Path, knobs: Mapping[str, Any], source: str) -> Grid:
-    """Read a grid, keep the systems that an ablation needs, and set some base parameters.
+    """Open a grid with the systems of an ablation: :func:`jiadf.grid.open_with_knobs`.
 
-    Parameters
-    ----------
-    file
-        The grid; a relative path may start at the repository's root.
-    knobs
-        Names and values, e.g. a notebook's ``globals()``: those of a run's parameters that are
-        not None replace the grid's own.
-    source
-        A key of :data:`ABLATIONS`.
-
-    Raises
-    ------
-    jiadf.config.ParameterError
-        If the grid cannot be read or lacks a system.
+    ``source`` is a key of :data:`ABLATIONS`.
     """
     return open_with_knobs(file, knobs, ABLATIONS[source].in_grid)
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, heatmap, subplots
+from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, heatmap, name_rows, subplots
 from jiadf.verdicts import METRIC_NAMES
 
 _COLUMNS = 3  # panels side by side, at most
@@ -41,13 +39,7 @@ def _finish(ax: Axes, names: Sequence[str], metric: str) -> None:
         half = (len(words) + 1) // 2
         title = f"{' '.join(words[:half])}\n{' '.join(words[half:])}"
     ax.set_title(title[0].upper() + title[1:], fontsize=11)
-    is_first = ax.get_subplotspec().is_first_col()
-    ax.set_yticks(range(len(names)), names if is_first else [""] * len(names))
-    ax.set_ylim(len(names) - 0.45, -0.55)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-    ax.grid(axis="both")
-    sns.despine(ax=ax, left=True)
-    ax.tick_params(axis="y", length=0)
+    name_rows(ax, names)
 
 
 def paired_differences(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH = 8.0  # inches; at 100 dots an inch the book's column of 800 pixels
 PALETTE = sns.color_palette("colorblind")
@@ -55,6 +58,17 @@ def subplots(*args, **kwargs) -> tuple[Figure, Axes | np.ndarray]:
     figure, axes = plt.subplots(*args, **kwargs)
     plt.close(figure)
     return figure, axes
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Give a panel of dots a row a name, from top to bottom; names only in the first column."""
+    is_first = ax.get_subplotspec().is_first_col()
+    ax.set_yticks(range(len(names)), names if is_first else [""] * len(names))
+    ax.set_ylim(len(names) - 0.45, -0.55)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    ax.grid(axis="both")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
 
 
 def heatmap(ax: Axes, table, text=None, **kwargs) -> None:

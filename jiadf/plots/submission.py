@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from jiadf.data.schema import CLASSES
-from jiadf.plots.style import FIRST, NEUTRAL, PALETTE, SECOND, WIDTH, subplots
+from jiadf.plots.style import FIRST, NEUTRAL, PALETTE, SECOND, WIDTH, name_rows, subplots
 from jiadf.thresholds import Thresholds, f1_curve
 
 WAYS = {
@@ -38,16 +37,6 @@ def _side_by_side(names: Sequence[str], rows: int, share: bool = True) -> tuple[
     for ax, name in zip(axes.flat, names, strict=False):
         ax.set_title(name, fontsize=11)
     return figure, list(axes.flat[: len(names)])
-
-
-def _rows(ax: Axes, labels: Sequence[str]) -> None:
-    first = ax.get_subplotspec().is_first_col()
-    ax.set_yticks(range(len(labels)), labels if first else [""] * len(labels))
-    ax.set_ylim(len(labels) - 0.45, -0.55)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-    ax.grid(axis="both")
-    sns.despine(ax=ax, left=True)
-    ax.tick_params(axis="y", length=0)
 
 
 def variant_scores(scores: pd.DataFrame, metric: str = "macro_f1_at_half") -> Figure:
@@ -76,7 +65,7 @@ def variant_scores(scores: pd.DataFrame, metric: str = "macro_f1_at_half") -> Fi
             y = np.arange(len(variants)) + shift
             ax.hlines(y, part["low"], part["high"], color=colour, lw=2.2, alpha=0.75)
             ax.plot(part["value"], y, marker, color=colour, mec="white", ms=7.5, label=label)
-        _rows(ax, variants)
+        name_rows(ax, variants)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     name = {"macro_f1_at_half": "macro-F1 at 0.5"}.get(metric, metric.replace("_", " "))
@@ -106,7 +95,7 @@ def mapping_ways(mapping: pd.DataFrame, variant: str | None = None) -> Figure:
             ax.hlines(y, row["low"], row["high"], color=colour, lw=2.2, alpha=0.75)
             ax.plot(row["value"], y, "o", color=colour, mec="white", ms=7.5)
         ax.axvline(part.loc["none", "value"], color=NEUTRAL, lw=1, ls=":", zorder=0)
-        _rows(ax, [WAYS[way] for way in ways])
+        name_rows(ax, [WAYS[way] for way in ways])
     figure.supxlabel("macro-F1 at 0.5, 95 % interval", fontsize=11)
     return figure
 
@@ -132,7 +121,7 @@ def class_cuts(thresholds: pd.DataFrame) -> Figure:
         ax.hlines(y, part["low"], part["high"], color=FIRST, lw=2.2, alpha=0.75)
         ax.plot(part["own"], y, "D", color=SECOND, mec="white", ms=6, label="own", zorder=2)
         ax.plot(part["chosen"], y, "o", color=FIRST, mec="white", ms=8, label="chosen", zorder=3)
-        _rows(ax, [f"{label}  ({counts[label]:,})" for label in labels])
+        name_rows(ax, [f"{label}  ({counts[label]:,})" for label in labels])
         ax.set_xscale("logit")
         ax.set_xlim(min(0.04, 0.8 * part[["own", "low"]].to_numpy().min()), 0.97)
         ax.xaxis.set_major_locator(FixedLocator([0.01, 0.05, 0.2, 0.5, 0.8, 0.95]))
@@ -166,7 +155,7 @@ def mapping_cost(
                 row = part.loc[key]
                 ax.hlines(y, row["low"], row["high"], color=colours[key[1]], lw=2.2, alpha=0.75)
                 ax.plot(row["value"], y, "o", color=colours[key[1]], mec="white", ms=7.5)
-        _rows(ax, [f"{system}: {NUMBERS[kind]}" for system, kind in rows])
+        name_rows(ax, [f"{system}: {NUMBERS[kind]}" for system, kind in rows])
         ax.set_xlim(0, 1.08 * ax.dataLim.x1)
     figure.supxlabel("less is better", fontsize=11)
     return figure
