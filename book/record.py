@@ -132,11 +132,11 @@ def record_study(
 ) -> None:  # fmt: skip
     """Record a study of a grid's networks."""
     described = finish(grid, lesions, folder)
-    start = time.perf_counter()
+    start, commit = time.perf_counter(), git_commit()  # of the code that now runs
     study = importlib.import_module(f"jiadf.studies.{topic}").study
     tables = study(grid, folder, lesions, None)
     described["study_seconds"] = round(time.perf_counter() - start, 1)
-    write_tables(name, tables, described | {"study_commit": git_commit()}, results)
+    write_tables(name, tables, described | {"study_commit": commit}, results)
 
 
 def record_networks(
