@@ -175,7 +175,7 @@ def beside_paper(source: str, ours: pd.DataFrame, spread: bool = False) -> pd.Da
             rows[system, "paper"] = [f"{printed.loc[system, m]:.3f}" for m in ablation.metrics]
         cells = [overall.loc[(system, metric)] for metric in ablation.metrics]
         rows[system, "ours"] = [
-            f"{c.value:.3f} ± {c.sd:.3f}"
+            f"{c.value:.3f}\u00a0±\u00a0{c.sd:.3f}"
             if spread
             else f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})"
             for c in cells

@@ -131,11 +131,12 @@ def _said(row, level: float) -> str:
     )
 
 
-def _counted(names: list[str], some_stand: bool) -> str:
-    """List a few names; count many."""
+def _undecided(names: list[str], some_stand: bool) -> str:
+    """Begin a statement about a few names, or about many by their number."""
     if len(names) <= _MOST_NAMES:
-        return _listed(names)
-    return f"the other {len(names)} systems" if some_stand else f"all {len(names)} other systems"
+        return f"{_listed(names)} cannot"
+    which = "The" if some_stand else "none of the"
+    return f"{which} {len(names)} other systems {'cannot' if some_stand else 'can'}"
 
 
 def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float = 0.95) -> str:
@@ -168,7 +169,7 @@ def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float
     if not stands.all():
         undecided = rows[~stands].groupby("reference", sort=False)["system"]
         told = [
-            f"{_counted(list(systems), stands.any())} cannot be told apart from {reference}"
+            f"{_undecided(list(systems), stands.any())} be told apart from {reference}"
             for reference, systems in undecided
         ]
         sentences.append(f"{_listed(told)} at this sample size.")

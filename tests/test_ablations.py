@@ -102,7 +102,7 @@ def test_scores_are_those_of_the_runs(run, folder):
     assert (
         beside_paper("Table 3", scores, spread=True)
         .loc[("both", "ours"), "AUC"]
-        .startswith(f"{expected:.3f} ± ")
+        .startswith(f"{expected:.3f}\u00a0±\u00a0")
     )
 
 

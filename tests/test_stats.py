@@ -321,8 +321,8 @@ def test_leaving_the_curves_out_changes_no_other_metric():
 def test_a_sentence_counts_many_systems_and_names_few():
     rows = [(f"s{i}", "a", "macro_f1", 0.0, -0.1, 0.1, 1.0) for i in range(8)]
     told = sentence(comparison(*rows), "macro_f1")
-    assert "all 8 other systems cannot be told apart from a" in told
+    assert "none of the 8 other systems can be told apart from a" in told
     rows.append(("worse", "a", "macro_f1", -0.2, -0.3, -0.1, 0.001))
     told = sentence(comparison(*rows), "macro_f1")
     assert "worse is below a by 0.2" in told
-    assert "the other 8 systems cannot be told apart from a" in told
+    assert "The 8 other systems cannot be told apart from a" in told
