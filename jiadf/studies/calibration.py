@@ -44,7 +44,7 @@ from jiadf.results import RESULTS_DIR, truth_codes
 from jiadf.studies import decisions
 from jiadf.weighted import stratified_weights
 
-SYSTEMS = ("ji-adf", "ji-mmfa", "unweighted")
+SYSTEMS = decisions.SYSTEMS
 PAPER_ECE = 0.032
 # The hidden test set, and the fifth of the training set that the paper validates on: it does not
 # say which of them its ECE is of.
