@@ -47,9 +47,10 @@ class FieldTokens(nn.Module):
 
 
 class MetadataText(nn.Module):
-    """Render encoded metadata as word numbers, (B, D) -> (B, L) int64, L = 1 + 2 * fields.
+    """Render encoded metadata as word numbers, (B, D) -> (B, L) int64, L = 1 + fields.
 
-    ``[CLS]``, then for each field its name and the word of its value. Equal sentences mean equal
+    ``[CLS]``, then for each field the word of its value. A field's name is a constant that its
+    place says already: it is spelled by `sentence`, and is no token. Equal sentences mean equal
     words; nothing of it is learned.
     """
 
@@ -57,8 +58,8 @@ class MetadataText(nn.Module):
         super().__init__()
         self.columns = columns
         self.fields = fields_of(columns)
-        self.length = 1 + 2 * len(self.fields)
-        words = [CLS, UNKNOWN, *LEVELS, *self.fields]
+        self.length = 1 + len(self.fields)
+        words = [CLS, UNKNOWN, *LEVELS]
         words += [column.split("=")[1] for column in columns if "=" in column]
         self.words = list(dict.fromkeys(words))
         self.number = {word: place for place, word in enumerate(self.words)}
@@ -70,14 +71,9 @@ class MetadataText(nn.Module):
 
     def forward(self, metadata: Tensor) -> Tensor:
         """Return the word numbers."""
-
-        def word(name: str) -> Tensor:
-            return torch.full((len(metadata),), self.number[name], device=metadata.device)
-
-        parts = [word(CLS)]
-        for name, indices in self.fields.items():
-            parts += [word(name), self._value(metadata, indices)]
-        return torch.stack(parts, dim=1)
+        first = torch.full((len(metadata),), self.number[CLS], device=metadata.device)
+        values = (self._value(metadata, indices) for indices in self.fields.values())
+        return torch.stack([first, *values], dim=1)
 
     def _value(self, metadata: Tensor, indices: list[int]) -> Tensor:
         """Return the number of the word of a field's value, (B,)."""
@@ -97,8 +93,8 @@ class MetadataText(nn.Module):
 
     def sentence(self, numbers: Tensor) -> str:
         """Spell one lesion's word numbers, (L,)."""
-        words = [self.words[n] for n in numbers.tolist()[1:]]
-        return ", ".join(f"{n}: {v}" for n, v in zip(words[::2], words[1::2], strict=True))
+        words = (self.words[n] for n in numbers.tolist()[1:])
+        return ", ".join(f"{n}: {v}" for n, v in zip(self.fields, words, strict=True))
 
 
 class FrozenTextEmbedding(nn.Module):
