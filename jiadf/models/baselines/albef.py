@@ -19,7 +19,7 @@ Simplifications
 - No pretraining on image-text pairs of the web, on which the source rests: the first third of the
   epochs aligns the training lesions' own images and sentences. Masked language modelling, made for
   free text, is left out.
-- The image encoder is the run's backbone under one block of attention, the text encoder two blocks
+- The image encoder is the run's backbone under one block of attention, the text encoder one block
   over a closed vocabulary (:mod:`.fields`), the fusion encoder one layer; the source has ViT-B and
   BERT.
 - Both images are one image side: their tokens together.

@@ -118,7 +118,7 @@ class FrozenTextEmbedding(nn.Module):
 class TextEncoder(nn.Module):
     """A small transformer over word numbers, (B, L) -> (B, L, width); position 0 is ``[CLS]``."""
 
-    def __init__(self, vocabulary: int, length: int, design: Design, layers: int = 2) -> None:
+    def __init__(self, vocabulary: int, length: int, design: Design, layers: int = 1) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, design.width)
         self.places = nn.Parameter(0.02 * torch.randn(length, design.width))
