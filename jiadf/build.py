@@ -12,8 +12,9 @@ from jiadf.data.schema import CLASSES
 from jiadf.features import Standardise
 from jiadf.inputs import image_streams
 from jiadf.models.baselines import Baseline, Design, baseline_settings, build_baseline
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.encoders import ImageEncoder
-from jiadf.models.network import JIADF, NetworkConfig
+from jiadf.models.network import JIADF
 
 
 class PixelEncoder(nn.Module):

@@ -84,6 +84,20 @@ class Parameters(BaseModel):
     """Hidden width of the gate."""
     gate_input: Literal["logits", "features"] = "logits"
     """What the gate reads: the branches' logits, eq. (5), or the features under their heads."""
+    gate_temperature: float = Field(1.0, gt=0)
+    """What the gate's scores are divided by before their softmax."""
+    gate_calibration: bool = False
+    """Divide each branch's logits by a temperature learned with the gate."""
+    gate_detach: Literal["nothing", "reading", "decision"] = "nothing"
+    """What of the decision's gradient is kept from the heads: all of it under `decision`."""
+    gate_holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of training lesions that train the gate alone (with `gate_detach: decision`)."""
+    gate_warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the epochs, at the start, in which the branch weights are even."""
+    gate_entropy: float = Field(0.0, ge=0)
+    """Weight of the loss that asks for even branch weights of every lesion."""
+    gate_balance: float = Field(0.0, ge=0)
+    """Weight of the loss that asks for even branch weights on average."""
 
     lambda_joint: float = Field(0.5, ge=0)
     """Auxiliary weight of the joint head, eq. (7)."""
@@ -162,7 +176,7 @@ class Parameters(BaseModel):
 
 # Parameters that only ji-adf reads.
 OF_JI_ADF = ("fusion", "fusion_paths", "mmfa_tokens", "branches", "decision")
-OF_JI_ADF += ("gate_hidden", "gate_input", "modality_dropout")
+OF_JI_ADF += (*(n for n in Parameters.model_fields if n.startswith("gate_")), "modality_dropout")
 
 
 def check_names(names: set[str], known: set[str], source: str) -> None:

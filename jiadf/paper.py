@@ -39,7 +39,7 @@ PAPER_TO_METRIC = {
     "NPV": "NPV",
 }
 # The paper's names of systems, and ours: values of the parameters modalities and fusion_paths, and
-# keys of jiadf.models.network.VARIANTS.
+# keys of jiadf.models.configuration.VARIANTS.
 PAPER_TO_SYSTEM = {
     "C": "C",
     "D": "D",

@@ -22,7 +22,7 @@ from jiadf.ablations import (
 from jiadf.config import ParameterError
 from jiadf.grid import load_grid
 from jiadf.metrics import summary
-from jiadf.models.network import VARIANTS
+from jiadf.models.configuration import VARIANTS
 from jiadf.paper import claims
 from jiadf.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.conftest import TINY

@@ -5,8 +5,8 @@ import pytest
 
 from jiadf import metrics, weighted
 from jiadf.data.schema import CLASSES
+from jiadf.models.configuration import VARIANTS
 from jiadf.models.mmfa import PATHS
-from jiadf.models.network import VARIANTS
 from jiadf.paper import PAPER_TO_METRIC, PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, claims, paper_table
 
 

@@ -12,7 +12,7 @@ import torch
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.metrics import summary
-from jiadf.models.network import VARIANTS, variant_settings
+from jiadf.models.configuration import VARIANTS, variant_settings
 from jiadf.runs import Run, RunError
 from jiadf.train import Trainer, TrainingError, join_tensors, split_tensors, train
 

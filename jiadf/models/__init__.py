@@ -6,10 +6,11 @@ parameters and operations.
 """
 
 from jiadf.models.adf import AdaptiveDecisionFusion, fuse_log_posteriors
+from jiadf.models.configuration import NetworkConfig, variant_settings
 from jiadf.models.encoders import ImageEncoder, MetadataMLP
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas, class_weights
 from jiadf.models.mmfa import MMFA
-from jiadf.models.network import JIADF, NetworkConfig, NetworkOutput, variant_settings
+from jiadf.models.network import JIADF, NetworkOutput
 from jiadf.models.weights import WeightsError, packaged_state_dict, weights_fingerprint
 
 __all__ = [

@@ -9,10 +9,19 @@ Use ``AdaptiveDecisionFusion`` on stacked logits, or ``fuse_log_posteriors`` wit
 own (a fixed average, say). With ``in_features`` the gate reads other evidence in place of the
 logits, such as the branches' features; equation (6) stays as it is. No logarithm of a probability
 is ever taken, so logits of any finite size give finite values and gradients.
+
+The paper's gate tends to give all weight to one branch. What may keep it open, none of it the
+paper's: a ``temperature`` of its softmax; a ``calibrated`` gate, which divides each branch's logits
+by a learned temperature before it reads and mixes them (Guo et al., *On calibration of modern
+neural networks*, ICML 2017); the two losses ``closedness`` and ``imbalance`` (the latter after
+Shazeer et al., *Outrageously large neural networks*, ICLR 2017).
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from jiadf.models.precision import at_least_float32, full_precision
@@ -39,6 +48,25 @@ def fuse_log_posteriors(log_weights: Tensor, logits: Tensor) -> Tensor:
         return mixture.logsumexp(dim=-2)  # (B, K)
 
 
+def closedness(log_weights: Tensor) -> Tensor:
+    """Return log b minus the mean entropy of the rows of (B, b) log weights: 0 where all are even.
+
+    As a loss it asks every sample's weights to be even.
+    """
+    entropy = -(log_weights.exp() * log_weights).sum(dim=-1)  # (B,)
+    return math.log(log_weights.shape[-1]) - entropy.mean()
+
+
+def imbalance(log_weights: Tensor) -> Tensor:
+    """Return log b minus the entropy of the mean of the rows: 0 where branches get equal shares.
+
+    As a loss it asks the batch's weights to be even on average, and leaves each sample free. Never
+    above `closedness`.
+    """
+    log_mean = log_weights.logsumexp(dim=0) - math.log(len(log_weights))  # (b,)
+    return math.log(log_weights.shape[-1]) + (log_mean.exp() * log_mean).sum()
+
+
 class AdaptiveDecisionFusion(nn.Module):
     """Gate and mixture of equations (5) and (6).
 
@@ -52,6 +80,10 @@ class AdaptiveDecisionFusion(nn.Module):
         Width of the gate's hidden layer; the paper calls the gate lightweight and gives no number.
     in_features : int, optional
         Width of the evidence that the gate reads. None: the logits themselves, as in the paper.
+    temperature : float
+        What the gate's scores are divided by before its softmax; the paper has 1.
+    calibrated : bool
+        Learn a temperature for each branch, see `scaled`.
     """
 
     def __init__(
@@ -60,6 +92,8 @@ class AdaptiveDecisionFusion(nn.Module):
         num_classes: int = 11,
         hidden: int = 32,
         in_features: int | None = None,
+        temperature: float = 1.0,
+        calibrated: bool = False,
     ) -> None:
         super().__init__()
         if num_branches < 2:
@@ -71,6 +105,10 @@ class AdaptiveDecisionFusion(nn.Module):
             raise ValueError(f"gate_hidden is {hidden}: give the gate at least one hidden unit")
         if in_features is not None and in_features < 1:
             raise ValueError(f"in_features is {in_features}: give the gate something to read")
+        if not temperature > 0:
+            raise ValueError(f"gate_temperature is {temperature}: give a number above 0")
+        self.temperature = temperature
+        self.log_scale = nn.Parameter(torch.zeros(num_branches)) if calibrated else None
         self.num_branches = num_branches
         self.num_classes = num_classes
         self.in_features = in_features
@@ -80,10 +118,18 @@ class AdaptiveDecisionFusion(nn.Module):
             nn.Linear(hidden, num_branches),
         )
 
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return logits (B, b, K) as they are read and mixed: over their branch's temperature."""
+        if self.log_scale is None:
+            return logits
+        with full_precision(logits):
+            return at_least_float32(logits) * self.log_scale.exp().unsqueeze(-1)
+
     def log_weights(self, logits: Tensor, evidence: Tensor | None = None) -> Tensor:
         """Return the logarithm of the gate's weights, equation (5).
 
-        `logits` (B, b, K), or `evidence` (B, in_features) where the gate was made for it -> (B, b).
+        `logits` (B, b, K) as `scaled` gives them, or `evidence` (B, in_features) where the gate was
+        made for it -> (B, b).
         """
         if (evidence is None) != (self.in_features is None):
             reads = "logits" if self.in_features is None else f"{self.in_features} features"
@@ -94,7 +140,7 @@ class AdaptiveDecisionFusion(nn.Module):
             evidence = logits.flatten(-2)  # (B, b * K)
         with full_precision(evidence):
             scores = self.gate(evidence.to(self.gate[0].weight.dtype))
-            return at_least_float32(scores).log_softmax(dim=-1)  # (B, b)
+            return (at_least_float32(scores) / self.temperature).log_softmax(dim=-1)  # (B, b)
 
     def forward(self, logits: Tensor, evidence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fuse the branches.
@@ -113,5 +159,6 @@ class AdaptiveDecisionFusion(nn.Module):
         weights : Tensor
             Shape (B, b), on the simplex, equation (5).
         """
+        logits = self.scaled(logits)
         log_weights = self.log_weights(logits, evidence)
         return fuse_log_posteriors(log_weights, logits), log_weights.exp()

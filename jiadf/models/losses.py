@@ -183,10 +183,16 @@ class JointIndividualLoss(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("adjustment", adjustment, persistent=False)
 
-    def negative_log_likelihood(self, log_posterior: Tensor, target: Tensor) -> Tensor:
-        """Return the class-weighted mean of -log p(y), (B, K) and (B,) -> scalar."""
+    def negative_log_likelihood(
+        self, log_posterior: Tensor, target: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
+        """Return the class-weighted mean of -log p(y), (B, K) and (B,) -> scalar.
+
+        Of the `rows`, (B,) bool, alone, if given; 0 if they are none.
+        """
         losses = -log_posterior.gather(-1, target.unsqueeze(-1)).squeeze(-1)  # (B,)
-        return (losses if self.weight is None else self.weight[target] * losses).mean()
+        losses = losses if self.weight is None else self.weight[target] * losses
+        return losses.mean() if rows is None else (losses * rows).sum() / rows.sum().clamp_min(1)
 
     def forward(self, output: NetworkOutput, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective and its parts.
@@ -217,18 +223,23 @@ class JointIndividualLoss(nn.Module):
             logits = {name: at_least_float32(value) for name, value in output.logits.items()}
             if self.adjustment is not None:
                 logits = {name: value + self.adjustment for name, value in logits.items()}
+            apart = output.held_out
+            of_heads = None if apart is None else ~apart
             terms = {
-                name: self.negative_log_likelihood(value.log_softmax(dim=-1), target)
+                name: self.negative_log_likelihood(value.log_softmax(dim=-1), target, of_heads)
                 for name, value in logits.items()
             }
             if output.log_weights is None:
                 final = terms["joint"]
             elif self.adjustment is None:
-                final = self.negative_log_likelihood(output.log_posterior, target)
+                final = self.negative_log_likelihood(output.log_posterior, target, apart)
             else:
-                stacked = torch.stack(list(logits.values()), dim=-2)  # (B, b, K)
-                adjusted = fuse_log_posteriors(output.log_weights, stacked)
-                final = self.negative_log_likelihood(adjusted, target)
+                mixed = output.mixed  # (B, b, K)
+                if mixed is None:
+                    mixed = torch.stack(list(output.logits.values()), dim=-2)
+                adjusted = at_least_float32(mixed) + self.adjustment
+                adjusted = fuse_log_posteriors(output.log_weights, adjusted)
+                final = self.negative_log_likelihood(adjusted, target, apart)
             total = final
             for name, term in terms.items():
                 if name != "joint" or output.log_weights is not None:

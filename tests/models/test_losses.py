@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.losses import (
     CLASS_WEIGHTINGS,
     JointIndividualLoss,
@@ -16,7 +17,7 @@ from jiadf.models.losses import (
     class_weights,
     log_class_prior,
 )
-from jiadf.models.network import JIADF, NetworkConfig, NetworkOutput
+from jiadf.models.network import JIADF, NetworkOutput
 
 CLASSES = 4
 LABELS = np.array([0] * 10 + [1] * 5 + [2])  # class 3 is absent

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jiadf.models.configuration import VARIANTS, NetworkConfig, variant_settings
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
-from jiadf.models.network import JIADF, VARIANTS, NetworkConfig, variant_settings
+from jiadf.models.network import JIADF
 
 FEATURES, METADATA, CLASSES = 6, 5, 4
 SUBSETS = ("C", "D", "M", "CD", "CM", "DM", "CDM")
