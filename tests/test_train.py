@@ -299,7 +299,12 @@ def test_every_variant_trains(variant, lesions, cache_dir, tiny_parameters, tmp_
         np.testing.assert_allclose(weights, 1 / 3, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"gate_input": "features"}, {"mmfa_tokens": 3}], ids=str)
+HELD_OUT = {"gate_detach": "decision", "gate_holdout": 0.2, "gate_calibration": True}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gate_input": "features"}, {"mmfa_tokens": 3}, HELD_OUT], ids=str
+)
 def test_the_open_questions_train(changes, run, lesions, cache_dir, tiny_parameters, tmp_path):
     parameters = tiny_parameters(epochs=1, test_fold=0, **changes)
     other = train(lesions, tmp_path / "r", parameters, cache_dir, progress=False)
