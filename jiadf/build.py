@@ -10,7 +10,7 @@ from jiadf.data.dataset import Inputs
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.features import Standardise
-from jiadf.inputs import image_streams
+from jiadf.inputs import image_encoder, image_streams
 from jiadf.models.baselines import Baseline, Design, baseline_settings, build_baseline
 from jiadf.models.configuration import NetworkConfig
 from jiadf.models.encoders import ImageEncoder
@@ -58,7 +58,7 @@ def build_network(
             if parameters.share_backbone and encoders:
                 encoders[name] = next(iter(encoders.values()))
             else:
-                encoders[name] = PixelEncoder(ImageEncoder(parameters.backbone, weights))
+                encoders[name] = PixelEncoder(image_encoder(parameters, weights))
     image_features = next((e.num_features for e in encoders.values()), 0)
     settings = baseline_settings(parameters.method)
     if settings is None:

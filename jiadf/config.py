@@ -40,6 +40,8 @@ class Parameters(BaseModel):
     """Any timm model name."""
     backbone_weights: str = "auto"
     """`auto` (packaged or timm's), `random`, or a path to a weights file."""
+    backbone_features: Literal["pooled", "stages"] = "pooled"
+    """An image's features: the backbone's output, or statistics of its last two stages."""
     share_backbone: bool = False
     """One backbone for both images instead of one each (`finetune`)."""
     image_size: int = Field(224, ge=32)

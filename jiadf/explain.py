@@ -35,7 +35,7 @@ from jiadf.build import PixelEncoder
 from jiadf.data.dataset import Inputs
 from jiadf.data.encode import MetadataEncoder
 from jiadf.features import Standardise
-from jiadf.inputs import image_streams
+from jiadf.inputs import image_encoder, image_streams
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF, NetworkOutput
 from jiadf.predict import load_network
@@ -132,7 +132,7 @@ def open_network(run: Run, backbone: ImageEncoder | None = None) -> ExplainableN
     Raises
     ------
     ExplanationError
-        If the run uses no picture.
+        If the run uses no picture, or no backbone's pooled output.
     jiadf.runs.RunError
         If the run is missing or unfinished.
     """
@@ -143,10 +143,16 @@ def open_network(run: Run, backbone: ImageEncoder | None = None) -> ExplainableN
             f"{run.path}: this run sees no picture (modalities {parameters.modalities!r}), so "
             "there is nothing for Grad-CAM to show; explain a run with C or D among its modalities."
         )
+    if parameters.backbone_features != "pooled":
+        raise ExplanationError(
+            f"{run.path}: its image features are those of several stages "
+            f"(backbone_features {parameters.backbone_features!r}); heat maps are made of the last "
+            "one's maps: explain a run with backbone_features pooled."
+        )
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
     frozen = parameters.regime == "frozen"
     if frozen and backbone is None:
-        backbone = ImageEncoder(parameters.backbone, parameters.backbone_weights)
+        backbone = image_encoder(parameters)
     width = backbone.num_features if frozen else 0
     shapes = Inputs(
         {name: np.empty((0, 1, width), np.float32) for name in names},

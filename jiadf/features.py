@@ -2,9 +2,9 @@
 
 A feature file holds one view of N images: float32 features of shape (N, F). View 0 is the picture
 itself; the others are augmented (:mod:`jiadf.data.transforms`), every picture from a seed of its
-own. The file's name is a digest of the images, the backbone's weights, the view, its seed and the
-augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on
-where it stopped.
+own. The file's name is a digest of the images, the backbone's weights, what is read of it, the
+view, its seed and the augmentation, so a file is never stale and all runs share it. An interrupted
+extraction goes on where it stopped.
 """
 
 import hashlib
@@ -64,6 +64,7 @@ def frozen_features(
     for view in range(views):
         size = images.pixels.shape[1]
         parts = [images.key, weights, *((view, seed, repr(augmentation(size))) if view else ())]
+        parts += [encoder.features] if encoder.features != "pooled" else []
         key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
         target = folder / f"{key}.npy"
         with FileLock(folder / f"{key}.lock"):

@@ -32,6 +32,12 @@ def resolve_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def image_encoder(parameters: Parameters, weights: str | None = None) -> ImageEncoder:
+    """Make a run's image encoder, maybe with other ``weights`` than its own."""
+    p = parameters
+    return ImageEncoder(p.backbone, weights or p.backbone_weights, features=p.backbone_features)
+
+
 def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.device) -> bool:
     """Say whether a run's images lie on its device, as ``images_on`` asks for.
 
@@ -87,7 +93,8 @@ def prepare_inputs(
     shared = {} if shared is None else shared
     p = parameters
     for name in image_streams(p):
-        kind = (name, p.regime, p.backbone, p.backbone_weights, p.image_size, views)
+        source = (p.backbone, p.backbone_weights, p.backbone_features)
+        kind = (name, p.regime, *source, p.image_size, views)
         if kind not in shared:
             shared[kind] = _stream(name, lesions, p, cache_dir, views, progress, shared)
         streams[name], keys[f"{name}_images"] = shared[kind]
@@ -107,9 +114,9 @@ def _stream(
     images = cache_images(lesions[f"{name}_path"], p.image_size, cache_dir, progress=progress)
     if p.regime == "finetune":
         return images.pixels, images.key
-    backbone = ("backbone", p.backbone, p.backbone_weights)
+    backbone = ("backbone", p.backbone, p.backbone_weights, p.backbone_features)
     if backbone not in shared:
-        shared[backbone] = ImageEncoder(p.backbone, p.backbone_weights)
+        shared[backbone] = image_encoder(p)
     features = frozen_features(
         images,
         shared[backbone],

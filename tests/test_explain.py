@@ -156,6 +156,8 @@ def test_runs_without_some_modality(make_run, small, cache_dir, modalities, outp
 def test_nothing_to_show_is_an_error_that_says_what_there_is(make_run, small, cache_dir):
     with pytest.raises(ExplanationError, match=r"sees no picture.*'M'"):
         open_network(make_run(modalities="M"))
+    with pytest.raises(ExplanationError, match="explain a run with backbone_features pooled"):
+        open_network(make_run(backbone_features="stages"))
     model, pictures, metadata = opened(make_run(), small, cache_dir, count=1)
     maps = feature_maps(model, pictures)
     with pytest.raises(ExplanationError, match="it has fused, image, metadata, joint"):

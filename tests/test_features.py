@@ -47,6 +47,15 @@ def test_more_views_and_a_second_call_reuse_what_is_there(images, encoder, tmp_p
     assert len(calls) == 1
 
 
+def test_other_features_of_the_same_weights_are_other_files(images, encoder, tmp_path):
+    pooled = frozen_features(images, encoder, cache_dir=tmp_path, progress=False)
+    stages = frozen_features(
+        images, ImageEncoder(features="stages"), cache_dir=tmp_path, progress=False
+    )
+    assert stages.shape[2] == 2 * (112 + 320) != pooled.shape[2]
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+
+
 def test_other_weights_are_other_features(images, tmp_path):
     torch.manual_seed(0)
     first = frozen_features(

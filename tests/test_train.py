@@ -303,7 +303,14 @@ HELD_OUT = {"gate_detach": "decision", "gate_holdout": 0.2, "gate_calibration": 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"gate_input": "features"}, {"mmfa_tokens": 3}, HELD_OUT], ids=str
+    "changes",
+    [
+        {"gate_input": "features"},
+        {"mmfa_tokens": 3},
+        HELD_OUT,
+        {"backbone_features": "stages"},
+    ],
+    ids=str,
 )
 def test_the_open_questions_train(changes, run, lesions, cache_dir, tiny_parameters, tmp_path):
     parameters = tiny_parameters(epochs=1, test_fold=0, **changes)

@@ -38,6 +38,9 @@ __all__ = [
     "weights_fingerprint",
 ]
 
+FEATURES = ("pooled", "stages")
+STAGES = 2  # of the backbone, counted from its end
+
 # timm takes seconds to import and the frozen regime never needs it: imported where it is used.
 
 
@@ -97,6 +100,13 @@ def _create_pretrained(backbone: str, **options) -> nn.Module:
         ) from error
 
 
+def mean_and_deviation(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation over locations, (B, C, h, w) -> two of (B, C)."""
+    mean = maps.mean(dim=(-2, -1))
+    variance = maps.var(dim=(-2, -1), correction=0)
+    return mean, (variance + 1e-6).sqrt()
+
+
 class ImageEncoder(nn.Module):
     """A timm backbone without its classifier, globally pooled: E_d or E_c of equation (1).
 
@@ -110,6 +120,10 @@ class ImageEncoder(nn.Module):
         file with the backbone's state dict.
     drop_rate : float
         Dropout on the pooled features while training.
+    features : {"pooled", "stages"}
+        What an image's features are: the backbone's pooled output; or mean and standard deviation
+        over locations of the maps of its last two stages, which a layer made for ImageNet's classes
+        has not passed yet.
 
     Attributes
     ----------
@@ -131,11 +145,14 @@ class ImageEncoder(nn.Module):
         backbone: str = DEFAULT_BACKBONE,
         weights: str | Path = "auto",
         drop_rate: float = 0.0,
+        features: str = "pooled",
     ) -> None:
         super().__init__()
         import timm
 
         _check_backbone(backbone)
+        if features not in FEATURES:
+            raise ValueError(f"backbone_features is {features!r}: choose {' or '.join(FEATURES)}")
         options = {"num_classes": 0, "drop_rate": drop_rate}
         packaged = packaged_name(backbone)
         if weights == "auto" and backbone in PANDERM:
@@ -159,6 +176,9 @@ class ImageEncoder(nn.Module):
         self.backbone_name = backbone
         # In some families the pooled features pass one more layer than num_features tells.
         self.num_features = int(getattr(model, "head_hidden_size", model.num_features))
+        self.features = features
+        if features == "stages":
+            self.num_features = 2 * sum(info["num_chs"] for info in model.feature_info[-STAGES:])
         self.mean = tuple(model.pretrained_cfg["mean"])
         self.std = tuple(model.pretrained_cfg["std"])
         scale = 1.0 / (255.0 * torch.tensor(self.std))
@@ -191,7 +211,12 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images, (B, 3, H, W) -> (B, num_features)."""
-        return self.backbone(images)
+        if self.features == "pooled":
+            return self.backbone(images)
+        maps = self.backbone.forward_intermediates(
+            images, indices=STAGES, output_fmt="NCHW", intermediates_only=True
+        )
+        return torch.cat([part for m in maps for part in mean_and_deviation(m)], dim=-1)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images with their locations: pooled (B, num_features) and (B, n, num_features).
@@ -199,8 +224,14 @@ class ImageEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If the backbone's last feature map has another width than its pooled features.
+            If the backbone's last feature map has another width than its pooled features, or the
+            features are not the pooled ones.
         """
+        if self.features != "pooled":
+            raise ValueError(
+                f"backbone_features is {self.features!r}: this method reads the last feature map; "
+                "set backbone_features to pooled"
+            )
         features = self.backbone.forward_features(images)
         pooled = self.backbone.forward_head(features, pre_logits=True)
         if features.ndim == 4:

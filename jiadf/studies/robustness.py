@@ -28,9 +28,8 @@ from jiadf.data.split import assign_folds, split_lesions
 from jiadf.features import frozen_features
 from jiadf.floor import linear_predictions
 from jiadf.grid import Grid
-from jiadf.inputs import resolve_device, targets
+from jiadf.inputs import image_encoder, resolve_device, targets
 from jiadf.leakage import border_images, duplicates_of_lesions
-from jiadf.models.encoders import ImageEncoder
 from jiadf.predict import predictor, run_inputs
 from jiadf.reaction import INTACT, Answers, Damage, gate_reaction, reliability, score_changes
 from jiadf.results import summarise_seeds
@@ -83,7 +82,7 @@ def corrupted_pictures(
 ) -> dict[Damage, np.ndarray]:
     """Damage the sample's pictures, one stream at a time: features, or pixels in `finetune`."""
     p = parameters
-    encoder = ImageEncoder(p.backbone, p.backbone_weights) if p.regime == "frozen" else None
+    encoder = image_encoder(p) if p.regime == "frozen" else None
     result = {}
     for stream in ("clinical", "dermoscopic"):
         images = cache_images(lesions[f"{stream}_path"], p.image_size, cache_dir, progress=False)
@@ -152,7 +151,7 @@ def shortcut_probes(grid: Grid, lesions: pd.DataFrame, cache_dir, size: int) -> 
     The frames are read at ``size`` pixels. Folds are the grid's; so is what is scored.
     """
     base = make_parameters(grid.base)
-    encoder = ImageEncoder(base.backbone, base.backbone_weights)
+    encoder = image_encoder(base)
     streams = {}
     for stream in ("clinical", "dermoscopic"):
         images = border_images(lesions[f"{stream}_path"], size, cache_dir)

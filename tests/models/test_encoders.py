@@ -15,6 +15,7 @@ from jiadf.models.encoders import (
     ImageEncoder,
     MetadataMLP,
     WeightsError,
+    mean_and_deviation,
     packaged_state_dict,
     weights_fingerprint,
 )
@@ -248,3 +249,31 @@ def test_metadata_mlp_is_two_gelu_layers():
     expected = functional.gelu(second(functional.gelu(first(metadata))))
     torch.testing.assert_close(module.eval()(metadata), expected)
     assert not torch.equal(module.train()(metadata), expected)
+
+
+def test_features_of_stages_are_statistics_of_the_last_two_maps():
+    encoder = ImageEncoder(SMALL, weights="random", features="stages").eval()
+    images = torch.randn(2, 3, 64, 64)
+    maps = encoder.backbone.forward_intermediates(images, intermediates_only=True)[-2:]
+    parts = []
+    for values in maps:
+        flat = values.flatten(2).double()
+        parts += [flat.mean(-1), flat.std(-1, correction=0)]
+    expected = torch.cat(parts, dim=1)
+    assert expected.shape[1] == encoder.num_features
+    torch.testing.assert_close(encoder(images).double(), expected, atol=1e-3, rtol=1e-4)
+    pooled = ImageEncoder(SMALL, weights="random")
+    assert pooled.num_features != encoder.num_features
+    with pytest.raises(ValueError, match="set backbone_features to pooled"):
+        encoder.tokens(images)
+
+
+def test_gradients_of_flat_maps_are_finite():
+    maps = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    sum(part.sum() for part in mean_and_deviation(maps)).backward()
+    assert torch.isfinite(maps.grad).all()
+
+
+def test_unknown_features_are_refused():
+    with pytest.raises(ValueError, match="choose pooled or stages"):
+        ImageEncoder(SMALL, weights="random", features="all")
