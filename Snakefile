@@ -68,8 +68,9 @@ rule synthetic_grid:
     input:
         sources("jiadf.grid"),
         PARAMS,
-        "params/grids/paper.yaml",  # these two name the systems of the synthetic ones
+        "params/grids/paper.yaml",  # these name the systems of the synthetic ones
         "params/grids/trust.yaml",
+        "params/grids/table1.yaml",
         data=rules.synthetic.output,
         grid="params/grids/{grid}.yaml",
     output:

@@ -7,7 +7,9 @@
 ``--grid``
     Scores of every system of a grid; where the grid has all systems that the paper makes claims
     about, the verdict on each claim goes into ``NAME_claims.csv``, else every system's difference
-    from the first one into ``NAME_differences.csv``.
+    from ji-adf (the first one if that is not there) into ``NAME_differences.csv``. A system whose
+    weights file is not there is left out, and named under ``not_run`` with the reason; where a run
+    failed for another reason nothing is recorded.
 ``--grid`` with ``--study``
     The tables of a study (:mod:`jiadf.studies`), named ``milk10k_STUDY`` if not otherwise.
 ``--params``
@@ -39,8 +41,9 @@ from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.files import atomic
 from jiadf.floor import linear_predictions
-from jiadf.grid import PARTS, Grid, collect, load_grid, pooled_predictions, run_grid
+from jiadf.grid import PARTS, Grid, GridRun, collect, load_grid, pooled_predictions, run_grid
 from jiadf.inputs import prepare_inputs
+from jiadf.models.weights import MissingWeightsError
 from jiadf.results import RESULTS_DIR, summarise_seeds, truth_codes, write_record, write_tables
 from jiadf.runs import Run, git_commit
 from jiadf.stats import compare_all
@@ -48,6 +51,7 @@ from jiadf.verdicts import judge_claims
 
 STUDIES = [module.name for module in pkgutil.iter_modules(studies.__path__)]
 COMPARED = ("macro_f1", "macro_auc", "macro_ap", "mean_sensitivity", "mean_dice", "ece")
+REFERENCE = "ji-adf"
 FLOORS = ("CDM", "CD", "C", "D", "M")
 
 
@@ -86,18 +90,36 @@ def provenance(lesions: pd.DataFrame, runs: list[Run], regime: str, seeds: list[
     }
 
 
-def finish(grid: Grid, lesions: pd.DataFrame, folder: Path) -> dict:
-    """Train what is missing and return the grid's provenance."""
-    if failed := run_grid(grid, lesions, folder):
-        raise SystemExit(f"not recorded: runs that failed: {len(failed)}; see {failed[0].path}")
-    runs = [Run(run.path) for run in grid.runs(folder)]
-    described = provenance(lesions, runs, runs[-1].parameters.regime, grid.seeds)
-    return described | {
-        "protocol": grid.protocol,
-        "parameters": grid.base,
-        "systems": grid.overrides(),
-        "seconds_by_system": collect(grid, folder).groupby("system")["seconds"].mean().to_dict(),
+def lacking_weights(grid: Grid, failed: list[GridRun]) -> dict[str, str]:
+    """Return the systems of which no run was made because a weights file is missing, and why."""
+    runs = len(grid.seeds) * len(grid.folds())
+    reasons: dict[str, list[str]] = {}
+    for run in failed:
+        kind, _, message = run.failure.partition(": ")
+        if kind.endswith(MissingWeightsError.__name__):
+            reasons.setdefault(run.system, []).append(message)
+    return {system: told[0] for system, told in reasons.items() if len(told) == runs}
+
+
+def finish(grid: Grid, lesions: pd.DataFrame, folder: Path) -> tuple[Grid, dict]:
+    """Train what is missing; return the grid of the systems that were made, and provenance."""
+    failed = run_grid(grid, lesions, folder)
+    not_run = lacking_weights(grid, failed)
+    if broken := [run for run in failed if run.system not in not_run]:
+        raise SystemExit(f"not recorded: runs that failed: {len(broken)}; see {broken[0].path}")
+    systems = {name: c for name, c in grid.overrides().items() if name not in not_run}
+    if not systems:
+        raise SystemExit(f"not recorded: no system was run; see {failed[0].path}")
+    made = grid.model_copy(update={"systems": systems, "axes": {}})
+    runs = [Run(run.path) for run in made.runs(folder)]
+    described = provenance(lesions, runs, runs[-1].parameters.regime, made.seeds)
+    described |= {
+        "protocol": made.protocol,
+        "parameters": made.base,
+        "systems": systems,
+        "seconds_by_system": collect(made, folder).groupby("system")["seconds"].mean().to_dict(),
     }
+    return made, described | ({"not_run": not_run} if not_run else {})
 
 
 def record_grid(
@@ -105,7 +127,7 @@ def record_grid(
     results: Path = RESULTS_DIR,
 ) -> None:  # fmt: skip
     """Record a grid: scores of every system, and the verdict on each of the paper's claims."""
-    described = finish(grid, lesions, folder)
+    grid, described = finish(grid, lesions, folder)
     predictions = Predictions(grid.protocol, pooled_predictions(grid, folder))
     claimed = paper.claims()
     needed = dict.fromkeys([*claimed["better"], *claimed["worse"]])
@@ -114,8 +136,8 @@ def record_grid(
         judged, kind = judge_claims(claimed, predictions.truth, systems, n), "claims"
     else:
         systems = predictions.systems
-        first = next(iter(systems))
-        judged = compare_all(predictions.truth, systems, first, list(COMPARED), n=n)
+        reference = REFERENCE if REFERENCE in systems else next(iter(systems))
+        judged = compare_all(predictions.truth, systems, reference, list(COMPARED), n=n)
         kind = "differences"
     with atomic(results / f"{name}_{kind}.csv") as staged:
         judged.to_csv(staged, index=False, float_format="%.5g")
@@ -131,7 +153,7 @@ def record_study(
     results: Path = RESULTS_DIR,
 ) -> None:  # fmt: skip
     """Record a study of a grid's networks."""
-    described = finish(grid, lesions, folder)
+    grid, described = finish(grid, lesions, folder)
     start, commit = time.perf_counter(), git_commit()  # of the code that now runs
     study = importlib.import_module(f"jiadf.studies.{topic}").study
     tables = study(grid, folder, lesions, None)
@@ -151,7 +173,7 @@ def record_networks(
             seeds=list(range(seeds)),
             systems={"JI-ADF": {}},
         )
-        described = finish(grid, lesions, folder / name / protocol)
+        grid, described = finish(grid, lesions, folder / name / protocol)
         tables = pooled_predictions(grid, folder / name / protocol)
         rows.append(measure(Predictions(protocol, tables)))
         for modalities in FLOORS if floor else ():

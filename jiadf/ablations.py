@@ -65,6 +65,8 @@ ABLATIONS = {
         _DESIGNS, "ji-adf", ("macro_auc", "macro_ap", "mean_sensitivity", "mean_dice")
     ),
 }
+_METHODS = ("jif-mmfa", "vemfl", "caffm", "albef", "coscatnet-ufs", "dualrefnet", "skinm2former")
+TABLE1 = Ablation((*_METHODS, "panderm", "ji-adf"), "ji-adf", _ALL, 1)  # methods, not variants
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,14 @@ def measure(predictions: Predictions, n: int = 1000) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def beside_paper(source: str, ours: pd.DataFrame, spread: bool = False) -> pd.DataFrame:
+def beside_paper(source: str | Ablation, ours: pd.DataFrame, spread: bool = False) -> pd.DataFrame:
     """Lay the paper's table and ours out as text: two rows a system, the paper's columns.
 
-    ``ours`` is the answer of :func:`measure`; its cells show a 95 % interval over lesions, or with
-    ``spread`` the standard deviation over seeds.
+    ``source`` is a key of :data:`ABLATIONS` or :data:`TABLE1`; ``ours`` is the answer of
+    :func:`measure`. Its cells show a 95 % interval over lesions, or with ``spread`` the standard
+    deviation over seeds; a system that it lacks was not run.
     """
-    ablation = ABLATIONS[source]
+    ablation = ABLATIONS[source] if isinstance(source, str) else source
     headings = {metric: heading for heading, metric in PAPER_TO_SUMMARY.items()}
     rows = {}
     printed = ablation.printed()
@@ -173,6 +176,9 @@ def beside_paper(source: str, ours: pd.DataFrame, spread: bool = False) -> pd.Da
     for system in ablation.systems:
         if printed is not None:
             rows[system, "paper"] = [f"{printed.loc[system, m]:.3f}" for m in ablation.metrics]
+        if system not in overall.index.get_level_values("system"):
+            rows[system, "ours"] = ["not run"] * len(ablation.metrics)
+            continue
         cells = [overall.loc[(system, metric)] for metric in ablation.metrics]
         rows[system, "ours"] = [
             f"{c.value:.3f}\u00a0±\u00a0{c.sd:.3f}"

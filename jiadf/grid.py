@@ -9,6 +9,7 @@ A grid is a YAML file::
     systems:                   # a name and what it changes; or a grid file, whose systems these are
       CDM: {}
       CD: {modalities: CD}
+    without: [CD]              # optional: names of another file's systems that are left out
     axes:                      # optional: every combination is a system of its own
       class_weighting: [none, balanced]
 
@@ -123,6 +124,12 @@ class GridRun:
     parameters: Parameters
     path: Path
 
+    @property
+    def failure(self) -> str:
+        """Kind and message of the error that the last attempt ended with; empty if none did."""
+        file = self.path / "error.txt"
+        return file.read_text().strip().splitlines()[-1] if file.exists() else ""
+
 
 def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
     """Read a grid.
@@ -152,6 +159,10 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
         values["base"] = {n: value for part in (*parts, given) for n, value in part.items()}
     if isinstance(values.get("systems"), str):
         values["systems"] = read_yaml(file.parent / values["systems"]).get("systems", {})
+    for name in values.pop("without", []):
+        if name not in values.get("systems", {}):
+            raise ParameterError(f"{file}: without: there is no system {name!r} to leave out.")
+        del values["systems"][name]
     try:
         grid = Grid(**values)
     except ValidationError as error:
@@ -217,8 +228,8 @@ def ensure_runs(grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None =
         runs_dir = default_cache_dir() / "grids" / digest
     failed = run_grid(grid, lesions, runs_dir, progress=False)
     if failed:
-        reason = (failed[0].path / "error.txt").read_text().strip().splitlines()[-1]
-        raise RuntimeError(f"{len(failed)} runs failed, the first {failed[0].path}: {reason}")
+        first = failed[0]
+        raise RuntimeError(f"{len(failed)} runs failed, the first {first.path}: {first.failure}")
     return Path(runs_dir)
 
 

@@ -38,9 +38,18 @@ PAPER_TO_METRIC = {
     "PPV": "PPV",
     "NPV": "NPV",
 }
-# The paper's names of systems, and ours: values of the parameters modalities and fusion_paths, and
-# keys of jiadf.models.configuration.VARIANTS.
+# The paper's names of systems, and ours: values of the parameters method, modalities and
+# fusion_paths, and keys of jiadf.models.configuration.VARIANTS.
 PAPER_TO_SYSTEM = {
+    "JIF-MMFA (Tang et al., 2024)": "jif-mmfa",
+    "VEMFL (Restrepo et al., 2024)": "vemfl",
+    "CAFFM (Tran-Van and Le, 2025)": "caffm",
+    "ALBEF (Adebiyi et al., 2025)": "albef",
+    "CoscatNet-UFS (Zuo et al., 2025)": "coscatnet-ufs",
+    "DualRefNet (Khurshid et al., 2025)": "dualrefnet",
+    "SkinM2Former (Zhang et al., 2025)": "skinm2former",
+    "Fine-tuned PanDerm (Yan et al., 2025)": "panderm",
+    "JI-ADF (ours)": "ji-adf",
     "C": "C",
     "D": "D",
     "M": "M",

@@ -113,7 +113,8 @@ def decimals(low: float, high: float) -> int:
     return int(np.clip(-np.floor(np.log10(half)), 0, _MOST_DECIMALS))
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """Write names one after the other, "and" before the last."""
     return " and ".join([", ".join(parts[:-1])] * (len(parts) > 1) + [parts[-1]])
 
 
@@ -134,7 +135,7 @@ def _said(row, level: float) -> str:
 def _undecided(names: list[str], some_stand: bool) -> str:
     """Begin a statement about a few names, or about many by their number."""
     if len(names) <= _MOST_NAMES:
-        return f"{_listed(names)} cannot"
+        return f"{listed(names)} cannot"
     which = "The" if some_stand else "none of the"
     return f"{which} {len(names)} other systems {'cannot' if some_stand else 'can'}"
 
@@ -165,14 +166,14 @@ def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float
     stands = rows["p_holm"] < alpha
     sentences = []
     if stands.any():
-        sentences.append(_listed([_said(row, level) for row in rows[stands].itertuples()]) + ".")
+        sentences.append(listed([_said(row, level) for row in rows[stands].itertuples()]) + ".")
     if not stands.all():
         undecided = rows[~stands].groupby("reference", sort=False)["system"]
         told = [
             f"{_undecided(list(systems), stands.any())} be told apart from {reference}"
             for reference, systems in undecided
         ]
-        sentences.append(f"{_listed(told)} at this sample size.")
+        sentences.append(f"{listed(told)} at this sample size.")
     sign = "<" if stands.any() else "≥"
     adjusted = f"Holm-adjusted over {len(rows)} comparisons, " if len(rows) > 1 else ""
     sentences[0] = (

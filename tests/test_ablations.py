@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from book.record import record_grid
+from book.record import record_grid, record_study
 from jiadf import plots
 from jiadf.ablations import (
     ABLATIONS,
@@ -209,6 +209,42 @@ def test_a_grid_of_other_systems_is_recorded_with_differences_from_its_first(
     assert set(record.from_first["system"]) == {"no gate"}
     assert set(record.from_first["reference"]) == {"ji-adf"}
     assert {"macro_f1", "ece"} <= set(record.from_first["metric"])
+
+
+MISSING = "{method: panderm, backbone: panderm_large, backbone_weights: none.pth}"
+
+
+def test_a_system_without_its_weights_file_is_named_and_left_out_of_a_record(
+    lesions, cache_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JIADF_CACHE", str(cache_dir))
+    base = json.dumps({k: v for k, v in KNOBS.items() if v is not None})
+    file = tmp_path / "grid.yaml"
+
+    def record(systems, write=record_grid, **options):
+        file.write_text(f"base: {base}\nseeds: [0, 1]\nsystems: {systems}\n")
+        made = load_grid(file)
+        write(grid=made, lesions=lesions, folder=tmp_path / "runs", results=tmp_path, **options)
+
+    record(f"{{panderm: {MISSING}, vemfl: {{method: vemfl}}, ji-adf: {{}}}}", name="tiny", n=9)
+    recorded = read_ablation("tiny", folder=tmp_path)
+    assert list(recorded.table["system"].unique()) == ["vemfl", "ji-adf"]
+    assert set(recorded.from_first["reference"]) == {"ji-adf"}  # though it stands last
+    assert list(recorded.provenance["systems"]) == ["vemfl", "ji-adf"]
+    assert recorded.provenance["runs"] == 4
+    assert set(recorded.provenance["not_run"]) == {"panderm"}
+    assert "weights file none.pth does not exist" in recorded.provenance["not_run"]["panderm"]
+    assert "NaN" not in (tmp_path / "tiny.json").read_text()
+    record(f"{{panderm: {MISSING}, ji-adf: {{}}}}", record_study, topic="mechanisms", name="study")
+    assert "panderm" in json.loads((tmp_path / "study.json").read_text())["not_run"]
+    # Of any other failure, or where nothing is left, there is no record.
+    (tmp_path / "broken.pth").write_text("no weights")
+    broken = MISSING.replace("none.pth", str(tmp_path / "broken.pth"))
+    with pytest.raises(SystemExit, match="runs that failed: 2"):
+        record(f"{{broken: {broken}, ji-adf: {{}}}}", name="refused")
+    with pytest.raises(SystemExit, match="no system was run"):
+        record(f"{{panderm: {MISSING}}}", name="refused")
+    assert not (tmp_path / "refused.json").exists()
 
 
 def test_the_grid_of_choices_changes_one_thing_at_a_time():

@@ -1,5 +1,7 @@
 """Diagrams carry the sizes they are given, stay on their canvas, and leave pyplot as it was."""
 
+import functools
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -9,7 +11,9 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from jiadf import plots
+from jiadf.models.baselines import BASELINES
 from jiadf.plots.diagrams import Diagram, adf_diagram, mmfa_diagram
+from jiadf.plots.methods import SKETCHES, method_diagram
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +48,26 @@ def test_adf_diagram_shows_the_sizes_of_gate_and_posterior():
     assert all(any(f"({number})" in text for text in shown) for number in (3, 4, 5, 6, 7))
 
 
-@pytest.mark.parametrize("draw", [mmfa_diagram, adf_diagram])
+def test_every_method_of_table_1_has_a_sketch_with_what_defines_it():
+    assert set(SKETCHES) == {*BASELINES, "jif-mmfa"}
+    for method, sketch in SKETCHES.items():
+        assert any(part.defining for part in sketch.parts.values()), method
+        ends = [arrow.split()[:2] for arrow in sketch.arrows.split(",")]
+        assert {name for pair in ends for name in pair} <= set(sketch.parts), method
+        led_to = {target for _, target in ends}
+        assert "p" in led_to, method
+        boxes = patches(method_diagram(method), FancyBboxPatch)
+        assert len(boxes) == len(sketch.parts)
+        bold = [box for box in boxes if box.get_linewidth() > 2]
+        assert len(bold) == sum(part.defining for part in sketch.parts.values())
+    with pytest.raises(ValueError, match="no sketch of 'resnet'; there are jif-mmfa"):
+        method_diagram("resnet")
+
+
+METHODS = [functools.partial(method_diagram, method) for method in SKETCHES]
+
+
+@pytest.mark.parametrize("draw", [mmfa_diagram, adf_diagram, *METHODS])
 def test_nothing_leaves_the_canvas_and_no_text_leaves_its_box(draw):
     figure = draw()
     figure.draw_without_rendering()

@@ -62,6 +62,7 @@ def made(tmp_path_factory, lesions, cache_dir):
         ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
         ({"base": "none.yaml"}, "none.yaml: no such file"),
         ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
+        ({"without": ["N"]}, "without: there is no system 'N'"),
     ],
 )
 def test_faults_are_told_before_any_run_is_made(write, changes, told):
@@ -103,6 +104,14 @@ def test_assignments_that_cannot_be_are_told(write, tmp_path, item, told):
     write(protocol="out-of-fold")
     with pytest.raises(ParameterError, match=told):
         load_grid(tmp_path / "grid.yaml", [item])
+
+
+def test_systems_of_another_grid_may_be_left_out(write, tmp_path):
+    (tmp_path / "other.yaml").write_text("systems: {a: {}, b: {modalities: C}, c: {}}")
+    assert list(write(systems="other.yaml", without=["b"]).overrides()) == ["a", "c"]
+    there = load_grid("params/grids/table1.yaml").systems
+    page = load_grid("params/grids/table1_synthetic.yaml").systems
+    assert page == {name: changes for name, changes in there.items() if name != "panderm"}
 
 
 def test_an_end_to_end_grid_keeps_its_images_for_all_runs(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from jiadf.data.augment import augment_batch
 
@@ -108,6 +108,11 @@ class LesionDataset(Dataset):
 def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Collate nothing: :class:`LesionDataset` already returns batches."""
     return batch
+
+
+def one_batch(inputs: Inputs, rows: np.ndarray) -> dict[str, Tensor]:
+    """Return some lesions as a single batch, in their order, unaugmented."""
+    return next(iter(DataLoader(LesionDataset(inputs, rows), len(rows), collate_fn=whole_batch)))
 
 
 def resident(

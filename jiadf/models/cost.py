@@ -1,11 +1,22 @@
-"""What a network costs: parameters, and floating-point operations a lesion."""
+"""What a network costs: parameters, and floating-point operations a lesion or picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_gflops(call: Callable[[], object]) -> float:
+    """Count the floating-point operations of a call, in billions.
+
+    A multiplication and an addition are two. Matrix products and convolutions are counted, the
+    rest, a small share, is not.
+    """
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e9
 
 
 def network_cost(network: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -23,17 +34,15 @@ def network_cost(network: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, f
     -------
     dict
         ``parameters``, all of them; ``trainable``, those that training changes (a momentum copy is
-        none); ``gflops``, billions of floating-point operations a lesion, a multiplication and an
-        addition counted as two, of matrix products and convolutions.
+        none); ``gflops``, those of :func:`count_gflops` a lesion.
     """
     was_training = network.training
     network.eval()
-    with FlopCounterMode(display=False) as counter:
-        network(batch)
+    gflops = count_gflops(lambda: network(batch))
     network.train(was_training)
     parameters = list(network.parameters())
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "gflops": counter.get_total_flops() / len(batch["metadata"]) / 1e9,
+        "gflops": gflops / len(batch["metadata"]),
     }

@@ -77,6 +77,10 @@ class WeightsError(RuntimeError):
     """Backbone weights are missing, unreadable or of another network."""
 
 
+class MissingWeightsError(WeightsError):
+    """The weights file that the user named is not there."""
+
+
 def packaged_name(backbone: str) -> str | None:
     """Return the key of `PACKAGED` whose weights `backbone` uses, or None."""
     name, _, tag = backbone.partition(".")
@@ -142,7 +146,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise WeightsError(
+        raise MissingWeightsError(
             f"weights file {path} does not exist: correct backbone_weights, or use 'auto' with "
             f"the embedded default, backbone={DEFAULT_BACKBONE}"
         ) from error
@@ -165,7 +169,7 @@ def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
     """Read a local file for `backbone`; package names and a ``backbone.`` prefix are understood."""
     if backbone in PANDERM:
         if not path.exists():
-            raise WeightsError(
+            raise MissingWeightsError(
                 f"weights file {path} does not exist: get the checkpoint of {backbone!r} from its "
                 "authors (github.com/SiyuanYan1/PanDerm) and set backbone_weights to its path; "
                 "nothing is used in its place"

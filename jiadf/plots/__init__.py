@@ -9,9 +9,10 @@ a notebook shows by ending a cell with the call.
     >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
-of systems beside one another, ``fusion`` of attention and gate weights, and for the studies
-``calibration`` of probabilities and what is decided with them, ``explain`` of what a network looks
-at, ``robustness`` of damage, slices and the gate's reaction, ``submission`` of cuts and ensembles.
+of systems beside one another, ``fusion`` of attention and gate weights, ``diagrams`` and
+``methods`` of computations and of the published methods, and for the studies ``calibration`` of
+probabilities and what is decided with them, ``explain`` of what a network looks at, ``robustness``
+of damage, slices and the gate's reaction, ``submission`` of cuts and ensembles.
 """
 
 from jiadf.plots.calibration import (
@@ -45,6 +46,7 @@ from jiadf.plots.explain import (
     maps_by_output,
 )
 from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
+from jiadf.plots.methods import method_diagram
 from jiadf.plots.robustness import (
     corruption_examples,
     damage_scores,
@@ -101,6 +103,7 @@ __all__ = [
     "mapping_curves",
     "mapping_ways",
     "maps_by_output",
+    "method_diagram",
     "missingness",
     "monet_by_class",
     "monet_by_image_type",

@@ -48,18 +48,19 @@ class Diagram:
         self.axes.text(*at, text, fontsize=size, zorder=4, **style)
 
     def box(
-        self, centre: Point, size: Point, text: str, colour: Sequence[float] = PLAIN, **style
-    ) -> None:
+        self, centre: Point, size: Point, text: str, colour: Sequence[float] = PLAIN,
+        linewidth: float = 1.3, fontsize: float = 9.5, **style,
+    ) -> None:  # fmt: skip
         """Draw a rounded box around `centre`, `size` wide and high, with `text` in it."""
         (x, y), (width, height) = centre, size
         self.axes.add_patch(
             FancyBboxPatch(
                 (x - width / 2, y - height / 2), width, height,
                 boxstyle="round,pad=0,rounding_size=0.07",
-                facecolor=_tint(colour), edgecolor=colour, linewidth=1.3, zorder=2,
+                facecolor=_tint(colour), edgecolor=colour, linewidth=linewidth, zorder=2,
             )
         )  # fmt: skip
-        self.text(centre, text, **style)
+        self.text(centre, text, fontsize, **style)
 
     def matrix(
         self, centre: Point, size: Point, colours: Sequence[Sequence[Sequence[float]]]
