@@ -110,6 +110,11 @@ class Parameters(BaseModel):
     class_weighting: Literal["none", "balanced", "effective-number", "logit-adjusted"] = "none"
     """How the loss meets class imbalance."""
 
+    sampling: Literal["natural", "balanced"] = "natural"
+    """How an epoch draws lesions: each once, or each class equally often, with replacement."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Validate and keep a moving average of the weights: the share kept a step; 0: no average."""
+
     epochs: int = Field(50, ge=1)
     """Passes over the training lesions."""
     batch_size: int = Field(32, ge=1)

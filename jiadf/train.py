@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, WeightedRandomSampler
 from tqdm import tqdm
 
 from jiadf import weighted
@@ -127,6 +128,15 @@ def _cached_run(
     return Path(cache_dir or default_cache_dir()) / "runs" / digest
 
 
+def balanced_sampler(labels: np.ndarray) -> WeightedRandomSampler:
+    """Draw as many samples as there are, each class that occurs equally often on average.
+
+    Draws are torch's own, so that an epoch's seed (:meth:`Trainer._train_pass`) decides them.
+    """
+    counts = np.bincount(labels)
+    return WeightedRandomSampler(1.0 / counts[labels], len(labels))
+
+
 @dataclass
 class Progress:
     """What a checkpoint remembers besides tensors."""
@@ -190,6 +200,12 @@ class Trainer:
         self.network, self.optimizer, self.train_loader = self.accelerator.prepare(
             network, optimizer, self._loader(rows["train"], training=True)
         )
+        self.average = None
+        if p.ema_decay:
+            averaging = get_ema_multi_avg_fn(p.ema_decay)
+            self.average = AveragedModel(
+                self.bare_network, multi_avg_fn=averaging, use_buffers=True
+            )
         self.val_rows = rows["val"]
         # Prepared once: Accelerate keeps every loader it prepares, and the loader its workers.
         self.val_loader = self._eval_loader(self.val_rows)
@@ -200,10 +216,14 @@ class Trainer:
     def _loader(self, rows: np.ndarray, training: bool = False) -> DataLoader:
         p, on_device = self.parameters, self.arrays is not None
         workers = 0 if on_device else p.num_workers
+        sampler = None
+        if training and p.sampling == "balanced":
+            sampler = balanced_sampler(self.inputs.target[rows])
         return DataLoader(
             LesionDataset(self.inputs, rows, training and p.augment, index_only=on_device),
             p.batch_size,
-            shuffle=training,
+            shuffle=training and sampler is None,
+            sampler=sampler,
             collate_fn=whole_batch,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -217,6 +237,11 @@ class Trainer:
     def bare_network(self) -> torch.nn.Module:
         """The network without what Accelerate wraps around it."""
         return self.accelerator.unwrap_model(self.network)
+
+    @property
+    def kept_network(self) -> torch.nn.Module:
+        """The network that is validated and kept: the trained one, or its moving average."""
+        return self.bare_network if self.average is None else self.average.module
 
     def fit(self, progress: bool = True) -> None:
         """Train to the last epoch, then load the best epoch's weights."""
@@ -236,7 +261,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.run.write_weights(self.best)
         self.accelerator.wait_for_everyone()
-        load_weights(self.bare_network, self.run.weights(), str(self.run.path))
+        load_weights(self.kept_network, self.run.weights(), str(self.run.path))
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         start = time.perf_counter()
@@ -255,7 +280,7 @@ class Trainer:
         self.history.append(row)
         if self.accelerator.is_main_process:
             if better:
-                self.best = clones(self.bare_network.state_dict())
+                self.best = clones(self.kept_network.state_dict())
             self.run.write_table("history.csv", pd.DataFrame(self.history))
             if epoch % self.parameters.checkpoint_every == 0:
                 self._checkpoint()
@@ -280,6 +305,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.bare_network)
             steps += 1
             for name, value in {"loss": loss, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
@@ -303,6 +330,9 @@ class Trainer:
         scores = weighted.summary(truth, posterior, np.ones((1, len(truth))))
         chosen = ("nll", "macro_f1", "balanced_accuracy", "top1_accuracy", "macro_auc", "ece")
         values = {name: float(scores[name][0]) for name in chosen}
+        if predicted.weights is not None:
+            means = zip(predicted.logits, predicted.weights.mean(0), strict=True)
+            values |= {f"weight_{name}": float(mean) for name, mean in means}
         return {"loss": values.pop("nll"), **values}
 
     def predict(self, rows: np.ndarray) -> Prediction:
@@ -315,13 +345,16 @@ class Trainer:
         return nullcontext()
 
     def _predict(self, loader: DataLoader) -> Prediction:
+        network = self.network if self.average is None else self.average.module
         with self._uncompiled():
-            return predict_batches(self.network, loader, self.accelerator, self.arrays)
+            return predict_batches(network, loader, self.accelerator, self.arrays)
 
     def _checkpoint(self) -> None:
         state, tensors = split_tensors(self.optimizer.state_dict(), "optimizer")
         tensors |= {f"network.{k}": v for k, v in self.bare_network.state_dict().items()}
-        if self.progress.best_epoch != self.progress.epoch:  # else they are the network's
+        if self.average is not None:
+            tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        if self.progress.best_epoch != self.progress.epoch:  # else they are the kept network's
             tensors |= {f"best.{k}": v for k, v in self.best.items()}
         saved = {
             "made_by": self._made_by(),
@@ -342,7 +375,9 @@ class Trainer:
         tensors, saved = loaded
         weights = with_prefix(tensors, "network.")
         load_weights(self.bare_network, weights, f"{self.run.path}/checkpoint.safetensors")
-        self.best = with_prefix(tensors, "best.") or clones(self.bare_network.state_dict())
+        if self.average is not None:
+            self.average.load_state_dict(with_prefix(tensors, "average."))
+        self.best = with_prefix(tensors, "best.") or clones(self.kept_network.state_dict())
         self.optimizer.load_state_dict(join_tensors(saved["optimizer"], tensors, "optimizer"))
         self._lay_out_optimizer()
         self.scheduler.load_state_dict(saved["scheduler"])

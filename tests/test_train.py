@@ -13,8 +13,16 @@ from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.metrics import summary
 from jiadf.models.configuration import VARIANTS, variant_settings
+from jiadf.models.losses import JointIndividualLoss
 from jiadf.runs import Run, RunError
-from jiadf.train import Trainer, TrainingError, join_tensors, split_tensors, train
+from jiadf.train import (
+    Trainer,
+    TrainingError,
+    balanced_sampler,
+    join_tensors,
+    split_tensors,
+    train,
+)
 
 
 def test_a_run_folder_holds_all_it_promises(run, lesions):
@@ -366,3 +374,85 @@ def test_split_and_join_tensors_are_inverse():
     assert again["groups"] == state["groups"]
     assert torch.equal(again["state"][0]["m"], torch.ones(2))
     assert list(again["state"]) == [0]
+
+
+def test_balanced_sampling_draws_each_class_equally_often(lesions, cache_dir, tiny_parameters):
+    labels = np.repeat([0, 1, 3], [90, 9, 1])
+    torch.manual_seed(0)
+    drawn = [labels[i] for _ in range(30) for i in balanced_sampler(labels)]
+    assert len(drawn) == 30 * len(labels)
+    share = np.bincount(drawn) / len(drawn)
+    np.testing.assert_allclose(share, [1 / 3, 1 / 3, 0, 1 / 3], atol=0.04)
+
+
+def test_an_epoch_draws_by_the_sampling_that_is_asked_for(
+    few, cache_dir, finetune, tmp_path, monkeypatch
+):
+    seen = []
+    forward = JointIndividualLoss.forward
+
+    def watched(self, output, target):
+        seen[-1].extend(target.tolist())
+        return forward(self, output, target)
+
+    monkeypatch.setattr(JointIndividualLoss, "forward", watched)
+    for sampling in ("natural", "balanced"):
+        seen.append([])
+        parameters = finetune(regime="frozen", sampling=sampling)
+        train(few, tmp_path / sampling, parameters, cache_dir, progress=False)
+    natural, balanced = map(sorted, seen)
+    once = few["label"][(split_lesions(few["label"]) == "train").to_numpy()]
+    assert natural == sorted(2 * [CLASSES.index(label) for label in once])
+    assert len(balanced) == len(natural)
+    assert balanced != natural
+
+
+def test_the_moving_average_is_what_is_kept(few, cache_dir, finetune, tmp_path, monkeypatch):
+    """Against a transcription: after each step, decay times itself plus the rest of the weights."""
+    decay, expected = 0.7, {}
+    step = torch.optim.AdamW.step
+    trainers = []
+    original = Trainer.__init__
+
+    def remember(self, *arguments):
+        original(self, *arguments)
+        trainers.append(self)
+
+    def watched(self, *arguments, **named):
+        answer = step(self, *arguments, **named)
+        for name, value in trainers[0].bare_network.named_parameters():
+            new = value.detach().double()
+            old = expected.get(name, new)  # the average starts at the weights of the first step
+            expected[name] = decay * old + (1 - decay) * new
+        return answer
+
+    monkeypatch.setattr(Trainer, "__init__", remember)
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    parameters = finetune(regime="frozen", epochs=1, ema_decay=decay)
+    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
+    weights = run.weights()
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name].double(), value, atol=1e-6, rtol=1e-5)
+    trained = dict(trainers[0].bare_network.named_parameters())
+    assert any(not torch.allclose(weights[n], trained[n]) for n in expected)
+
+
+def test_a_moving_average_resumes_exactly(few, cache_dir, finetune, tmp_path, monkeypatch):
+    parameters = finetune(regime="frozen", epochs=4, ema_decay=0.9, sampling="balanced")
+    whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
+    original = Trainer._train_pass
+
+    def dies(self, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    monkeypatch.setattr(Trainer, "_train_pass", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(few, tmp_path / "b", parameters, cache_dir, progress=False)
+    monkeypatch.undo()
+    resumed = train(few, tmp_path / "b", parameters, cache_dir, progress=False)
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
+    pd.testing.assert_frame_equal(resumed.predictions, whole.predictions)
+    for name, weight in resumed.weights().items():
+        assert torch.equal(weight, whole.weights()[name]), name
