@@ -139,10 +139,15 @@ class ALBEF(Baseline):
         return not self.aligning
 
     def fuse(self, text: Tensor, image: Tensor) -> Tensor:
-        """Return the fusion encoder's ``[CLS]``, (B, width)."""
-        for to_text, to_image in zip(self.fusion[::2], self.fusion[1::2], strict=True):
-            text, _ = to_text(text)
-            text, _ = to_image(text, image)
+        """Return the fusion encoder's ``[CLS]``, (B, width).
+
+        The last layer has no other query: of its output only ``[CLS]`` is read.
+        """
+        pairs = list(zip(self.fusion[::2], self.fusion[1::2], strict=True))
+        for number, (to_text, to_image) in enumerate(pairs, 1):
+            asking = text[:, :1] if number == len(pairs) else text
+            asking, _ = to_text(asking, text)
+            text, _ = to_image(asking, image)
         return text[:, 0]
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jiadf.data.dataset import Inputs
 
 IMAGES = ("clinical", "dermoscopic")
-SLOTS = 4  # tokens made of an image of which only the pooled features are at hand
+SLOTS = 2  # tokens made of an image of which only the pooled features are at hand
 
 
 @dataclass(frozen=True, kw_only=True)

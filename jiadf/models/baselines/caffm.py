@@ -14,7 +14,7 @@ Simplifications
 ---------------
 - The block's details (both directions, pre-normalisation, residuals, a token a field) are ours.
 - The source reads one image; here both images' tokens are queries together.
-- In the `frozen` regime an image has four tokens made of its pooled features instead of a map.
+- In the `frozen` regime an image has two tokens made of its pooled features instead of a map.
 - Backbone: the run's.
 """
 

@@ -33,11 +33,17 @@ def fields_of(columns: tuple[str, ...]) -> dict[str, list[int]]:
 
 
 class FieldTokens(nn.Module):
-    """Give each field of the metadata a token: its own linear map of its own columns."""
+    """Give each field of the metadata a token: its own linear map of its own columns.
+
+    The MONET scores of an image are one field here.
+    """
 
     def __init__(self, design: Design) -> None:
         super().__init__()
-        self.indices = list(fields_of(design.columns).values())
+        groups: dict[str, list[int]] = {}
+        for field, indices in fields_of(design.columns).items():
+            groups.setdefault(field.partition("MONET")[0] or field, []).extend(indices)
+        self.indices = list(groups.values())
         self.maps = nn.ModuleList(nn.Linear(len(part), design.width) for part in self.indices)
 
     def forward(self, metadata: Tensor) -> Tensor:

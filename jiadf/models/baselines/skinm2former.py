@@ -18,7 +18,7 @@ Simplifications
 - The source predicts eight labels of Derm7pt (diagnosis and checklist); MILK10k has one label, so
   the queries are the eleven classes, the loss is the harness's, and the source's loss for
   imbalanced multi-label learning is left out.
-- In the `frozen` regime an image has four tokens made of its pooled features instead of a map.
+- In the `frozen` regime an image has two tokens made of its pooled features instead of a map.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from jiadf.models.baselines import albef
-from jiadf.models.baselines.base import Attention, Block
+from jiadf.models.baselines.base import IMAGES, Attention, Block
 from jiadf.models.baselines.fields import FrozenTextEmbedding, MetadataText, fields_of
 
 
@@ -370,3 +370,16 @@ def test_dualrefnet_restores_detail():
         losses.append(float(loss.detach()))
     assert restored.shape == picture.shape
     assert losses[-1] < losses[0]
+
+
+def test_fusing_for_cls_alone_is_fusing_all_and_reading_cls(make, batch):
+    network = make("albef").eval()
+    numbers = network.text(batch["metadata"])
+    encoded = network.encode(batch)
+    image, _ = network.image_side({name: encoded[name].tokens for name in IMAGES})
+    text, _ = network.text_side(numbers)
+    whole = text
+    for to_text, to_image in zip(network.fusion[::2], network.fusion[1::2], strict=True):
+        whole, _ = to_text(whole)
+        whole, _ = to_image(whole, image)
+    torch.testing.assert_close(network.fuse(text, image), whole[:, 0])
