@@ -286,10 +286,11 @@ def run_grid(
     return failed
 
 
-def collect(grid: Grid, folder: str | Path) -> pd.DataFrame:
+def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataFrame:
     """Return a row a run: system, seed, fold, state, best epoch, seconds and every metric.
 
-    The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics.
+    The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics, those of
+    ``part``, ``val`` or ``test``: the grid's scored one if None.
     """
     rows = []
     for run in grid.runs(Path(folder)):
@@ -298,7 +299,7 @@ def collect(grid: Grid, folder: str | Path) -> pd.DataFrame:
         if made.finished:
             metrics = made.metrics
             row |= {"state": "finished", "best_epoch": metrics["best_epoch"]}
-            row |= {"seconds": made.environment["seconds"], **metrics[grid.scored_part]}
+            row |= {"seconds": made.environment["seconds"], **metrics[part or grid.scored_part]}
         else:
             row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
         rows.append(row)
