@@ -35,6 +35,7 @@ from jiadf.selection import mix, select_members
 from jiadf.stats import compare_pairs
 from jiadf.thresholds import fit_thresholds, nested_thresholds
 from jiadf.variants import FIXED_STRENGTH, Scored, collect_variants
+from jiadf.verdicts import LOWER_IS_BETTER, METRIC_NAMES, listed, sentence
 
 # What the strongest model should reach on lesions that no choice has seen; of ECE, at most. The
 # macro-F1 at 0.5 is the mean Dice coefficient.
@@ -71,9 +72,10 @@ def study(
     Returns
     -------
     dict of DataFrames
-        ``steps``: a row a step and metric, with `target` where there is one; ``differences`` of
-        each step from the one before; ``candidates``: mean validation figures over all runs, and
-        in how many folds each was chosen; ``members``: a row a fold and candidate with its share.
+        ``steps``: a row a step (`system`) and metric, with `target` where there is one;
+        ``differences`` of each step from the one before; ``candidates``: mean validation figures
+        over all runs, and in how many folds each was chosen; ``members``: a row a fold and
+        candidate with its share.
     """
     truth = targets(lesions)
     candidates = collect_variants(grid, folder, lesions, cache_dir)
@@ -151,13 +153,13 @@ def build_steps(
 def step_table(
     truth: np.ndarray, steps: Mapping[str, Sequence[np.ndarray]], n: int, seed: int
 ) -> pd.DataFrame:
-    """Score each step: `step`, `metric`, `value`, `low`, `high`, `target`, `lesions`."""
+    """Score each step: `system`, `metric`, `value`, `low`, `high`, `target`, `lesions`."""
     tables = []
     for step, arrays in steps.items():
         stacked = pd.concat([bootstrap_intervals(truth, prob, n, seed) for prob in arrays])
         names = AFTER_MOVING if step in MOVED else METRICS
         means = stacked.groupby("metric")[["value", "low", "high"]].mean().loc[list(names)]
-        tables.append(means.reset_index().assign(step=step))
+        tables.append(means.reset_index().assign(system=step))
     table = pd.concat(tables, ignore_index=True)
     table["target"] = table["metric"].map(TARGETS)
     return table.assign(lesions=len(truth))
@@ -187,3 +189,32 @@ def candidate_table(grid: Grid, folder: str | Path, members: pd.DataFrame) -> pd
     table["folds_chosen"] = by_system["chosen"].sum()
     table["mean_share"] = by_system["share"].mean()
     return table.reset_index()
+
+
+def tell(tables: Mapping[str, pd.DataFrame], where: str) -> list[str]:
+    """Say in sentences what the tables of :func:`study` show, `where` being e.g. "on MILK10k"."""
+    place = where[0].upper() + where[1:]
+    steps = tables["steps"].set_index(["system", "metric"])
+    last = {metric: ("recalibrated", metric) for metric in TARGETS}
+    last["macro_f1_at_half"] = (MOVED[1], "macro_f1_at_half")
+    reached, met, short = [], [], []
+    for metric, key in last.items():
+        row, name = steps.loc[key], METRIC_NAMES.get(metric, metric)
+        reached.append(f"{name} {row.value:.3f} ({row.low:.3f} to {row.high:.3f})")
+        above = row.value >= row.target
+        fine = not above if metric in LOWER_IS_BETTER else above
+        (met if fine else short).append(f"{name} ({row.target:.2f})")
+    told = [f"{place}, the last steps reach {listed(reached)}, with 95 % intervals over lesions."]
+    told.append(
+        f"{place}, of {len(last)} targets {len(met)} are met"
+        + (f": {listed(met)}." if met else ".")
+        + (f" Missed: {listed(short)}." if short else "")
+    )
+    told += [
+        f"{place}. {sentence(tables['differences'], metric)}"
+        for metric in ("macro_ap", "nll", "macro_f1_at_half")
+    ]
+    shares = tables["candidates"].sort_values("mean_share", ascending=False)
+    most = [f"{r.system} ({r.mean_share:.0%})" for r in shares.head(3).itertuples()]
+    told.append(f"{place}, the ensemble is made of {listed(most)} and others, chosen fold by fold.")
+    return told

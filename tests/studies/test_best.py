@@ -12,7 +12,7 @@ from jiadf.grid import collect, fold_predictions, load_grid, pooled_predictions,
 from jiadf.metrics import summary
 from jiadf.recalibration import fit_recalibration
 from jiadf.selection import mix, select_members
-from jiadf.studies.best import MOVED, TARGETS, build_steps, study
+from jiadf.studies.best import MOVED, TARGETS, build_steps, study, tell
 from jiadf.variants import Scored, collect_variants
 from tests.conftest import TINY
 
@@ -84,12 +84,22 @@ def test_the_reference_is_the_first_system_as_its_runs_say(made, tables, lesions
     for table in scored:
         truth = pd.Categorical(table["label"], categories=CLASSES).codes
         expected.append(summary(truth, table[list(CLASSES)].to_numpy())["macro_auc"])
-    steps = tables["steps"].set_index(["step", "metric"])
+    steps = tables["steps"].set_index(["system", "metric"])
     assert steps["value"]["reference", "macro_auc"] == pytest.approx(np.mean(expected), abs=1e-4)
-    assert list(dict.fromkeys(tables["steps"]["step"])) == STEPS
+    assert list(dict.fromkeys(tables["steps"]["system"])) == STEPS
     assert steps["target"]["ensemble", "ece"] == TARGETS["ece"]
     assert (tables["steps"]["low"] <= tables["steps"]["high"]).all()
     assert (MOVED[0], "nll") not in steps.index
+
+
+def test_sentences_say_which_targets_are_met(tables):
+    steps = tables["steps"].copy()
+    steps["target"] = np.where(steps["metric"] == "ece", 1.0, 0.999)
+    told = tell(tables | {"steps": steps}, "on made lesions")
+    auc = steps.set_index(["system", "metric"])["value"]["recalibrated", "macro_auc"]
+    assert told[0].startswith("On made lesions, the last steps reach macro AUC")
+    assert f"{auc:.3f}" in told[0]
+    assert "of 4 targets 1 are met: calibration error (1.00). Missed: macro AUC (1.00)," in told[1]
 
 
 def test_each_fold_chooses_by_its_validation_lesions(made, tables, lesions, cache_dir):
