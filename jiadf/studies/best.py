@@ -200,7 +200,9 @@ def tell(tables: Mapping[str, pd.DataFrame], where: str) -> list[str]:
     reached, met, short = [], [], []
     for metric, key in last.items():
         row, name = steps.loc[key], METRIC_NAMES.get(metric, metric)
-        reached.append(f"{name} {row.value:.3f} ({row.low:.3f} to {row.high:.3f})")
+        # Resamples of an ECE lie above it (jiadf.calibration): no interval for it in a sentence.
+        interval = "" if metric == "ece" else f" ({row.low:.3f} to {row.high:.3f})"
+        reached.append(f"{name} {row.value:.3f}{interval}")
         above = row.value >= row.target
         fine = not above if metric in LOWER_IS_BETTER else above
         (met if fine else short).append(f"{name} ({row.target:.2f})")
