@@ -87,6 +87,39 @@ def _scores(truth, seeds: np.ndarray, weights: np.ndarray, names: Sequence[str])
     return total / len(seeds)
 
 
+def score_all(
+    truth, systems: Mapping[str, object], names: Sequence[str] | None = None, n: int = 1000,
+    seed: int = 0, level: float = 0.95,
+) -> pd.DataFrame:  # fmt: skip
+    """Score every system on the same lesions.
+
+    Parameters
+    ----------
+    truth, systems, names, n, seed, level
+        As in :func:`compare_pairs`.
+
+    Returns
+    -------
+    DataFrame
+        A row a system and metric: `value`, the mean over seeds; `sd`, over seeds, NaN for one; and
+        the interval `low`, `high` of the mean over lesions, all seeds of a lesion resampled
+        together, as for a difference. `lesions` and `seeds` are counts.
+    """
+    names = _check_request(names, n, level)
+    truth, checked = _check_systems(truth, systems)
+    resamples = weighted.stratified_weights(truth, n, seed)
+    everything, tables = np.ones((1, len(truth))), []
+    for system, seeds in checked.items():
+        each = np.stack([_scores(truth, [one], everything, names)[:, 0] for one in seeds])
+        draws = _scores(truth, seeds, resamples, names)  # (metrics, n)
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        columns = {"metric": names, "value": each.mean(0), "low": low, "high": high}
+        columns["sd"] = each.std(axis=0, ddof=1) if len(seeds) > 1 else np.nan
+        counts = {"lesions": len(truth), "seeds": len(seeds)}
+        tables.append(pd.DataFrame({"system": system, **columns, **counts}))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _exchanged_differences(truth, a, b, swaps: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Differences after exchanging `a` and `b` where `swaps` (n, N) is 1: (metrics, n).
 

@@ -10,7 +10,14 @@ from scipy import stats as scipy_stats
 from jiadf import metrics, weighted
 from jiadf.metrics import SUMMARY_METRICS
 from jiadf.paper import claims
-from jiadf.stats import COMPARISON_COLUMNS, compare_all, compare_paired, compare_pairs, holm
+from jiadf.stats import (
+    COMPARISON_COLUMNS,
+    compare_all,
+    compare_paired,
+    compare_pairs,
+    holm,
+    score_all,
+)
 from jiadf.verdicts import METRIC_NAMES, decimals, judge_claims, sentence, verdict
 
 
@@ -326,3 +333,25 @@ def test_a_sentence_counts_many_systems_and_names_few():
     told = sentence(comparison(*rows), "macro_f1")
     assert "worse is below a by 0.2" in told
     assert "The 8 other systems cannot be told apart from a" in told
+
+
+def test_scores_are_means_over_seeds_with_the_interval_of_the_mean(small):
+    truth, a, b = small
+    names = ["macro_f1", "nll", "macro_auc"]
+    table = score_all(truth, {"a": a, "b": b}, names, n=200).set_index(["system", "metric"])
+    for name, seeds in {"a": a, "b": b}.items():
+        for metric in names:
+            row, each = (
+                table.loc[(name, metric)],
+                [metrics.summary(truth, p)[metric] for p in seeds],
+            )
+            assert row["value"] == pytest.approx(np.mean(each))
+            assert row["sd"] == pytest.approx(np.std(each, ddof=1))
+            assert row["low"] < row["value"] < row["high"]
+    weights = weighted.stratified_weights(truth, 200, 0)
+    draws = np.mean([weighted.summary(truth, prob, weights)["nll"] for prob in a], axis=0)
+    both = table.loc[("a", "nll"), ["low", "high"]].tolist()
+    np.testing.assert_allclose(both, np.quantile(draws, [0.025, 0.975]))
+    alone = score_all(truth, {"a": a[:1]}, ["nll"], n=10).iloc[0]
+    assert np.isnan(alone["sd"])
+    assert (alone["seeds"], alone["lesions"]) == (1, 60)
