@@ -10,7 +10,7 @@ Intervals and p-values are about other lesions for these trained networks. Those
 from the standard error over resamples of the lesions, the same for both sides of a difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,12 @@ from scipy.stats import norm, spearmanr, ttest_1samp
 from jiadf import weighted
 from jiadf.data.schema import CLASSES
 from jiadf.predict import Prediction
+from jiadf.stats import CURVE_METRICS
 from jiadf.verdicts import FAILS, HOLDS, LOWER_IS_BETTER, METRIC_NAMES, UNDECIDED
 
 METRICS = ("macro_auc", "macro_f1", "nll")
-PAIRS = (("ji-adf", "ji-mmfa"), ("modality-dropout", "ji-adf"), ("ji-adf", "ji-adf, gate held"))
+HELD = ", gate held"  # of a system: the damaged lesion's branches under the intact one's weights
+PAIRS = (("ji-adf", "ji-mmfa"), ("modality-dropout", "ji-adf"), ("ji-adf", f"ji-adf{HELD}"))
 INTACT = "intact"
 HARMLESS = "no harm"
 MIN_HARM = 0.05  # rise of a branch's negative log-likelihood that asks for a reaction
@@ -130,13 +132,13 @@ def gate_reaction(
     return pd.DataFrame(rows)
 
 
-def _draws(truth, posterior, weights) -> dict[str, np.ndarray]:
+def _draws(truth, posterior, weights, metrics: Sequence[str]) -> dict[str, np.ndarray]:
     """Score posteriors (S, N, K) under weights (R, N): means over seeds, the first row first."""
-    each = []
+    each, curves = [], bool(CURVE_METRICS.intersection(metrics))
     for prob in posterior:
         prob = np.clip(prob, 0, 1)
-        each.append(weighted.summary(truth, prob, weights))
-    return {metric: np.mean([scores[metric] for scores in each], axis=0) for metric in METRICS}
+        each.append(weighted.summary(truth, prob, weights, curves=curves))
+    return {metric: np.mean([scores[metric] for scores in each], axis=0) for metric in metrics}
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
@@ -151,9 +153,21 @@ def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def score_changes(
-    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 100, seed: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    answers: Mapping[str, Mapping], truth: np.ndarray, lesions: str, n: int = 100, seed: int = 0,
+    *, pairs: Sequence[tuple[str, str]] = PAIRS, metrics: Sequence[str] = METRICS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Measure what damage does to the scores, and which system bears it better.
+
+    Parameters
+    ----------
+    answers, truth, lesions, n, seed
+        As in :func:`gate_reaction`.
+    pairs
+        Of (system, reference); those with a system that did not answer are left out. A reference
+        ``SYSTEM, gate held`` is what that system's branches say of the damaged lesion under the
+        weights of the intact one.
+    metrics
+        Of :func:`jiadf.metrics.summary`.
 
     Returns
     -------
@@ -161,32 +175,32 @@ def score_changes(
         A row a system, damage and metric: the `value` under damage, `difference` from intact with
         a paired 95 % interval over lesions (the same resamples), `p` from its standard error.
     comparisons : DataFrame
-        For each of :data:`PAIRS` under each damage: `difference` = system - reference.
-        ``ji-adf, gate held`` are the branches of the damaged lesion under the weights of the
-        intact one.
+        For each pair under each damage: `difference` = system - reference.
     """
     draws = np.vstack([np.ones(len(truth)), weighted.stratified_weights(truth, n, seed)])
     scored: dict[tuple, dict] = {}
     for system, by_damage in answers.items():
         for what, said in by_damage.items():
-            scored[system, what] = _draws(truth, said.posterior, draws)
-    adf = answers["ji-adf"]
-    for what, said in adf.items():
-        held = said.held(adf[INTACT].weights)
-        scored["ji-adf, gate held", what] = _draws(truth, held, draws)
+            scored[system, what] = _draws(truth, said.posterior, draws, metrics)
+    for reference in dict.fromkeys(b for _, b in pairs if b.removesuffix(HELD) in answers):
+        if reference not in answers:
+            adf = answers[reference.removesuffix(HELD)]
+            for what, said in adf.items():
+                held = said.held(adf[INTACT].weights)
+                scored[reference, what] = _draws(truth, held, draws, metrics)
     intact = Damage(INTACT, "none", INTACT)
     scores, comparisons = [], []
     for (system, what), values in scored.items():
         told = vars(intact if what == INTACT else what) | {"lesions": lesions}
-        for metric in METRICS:
+        for metric in metrics:
             row = {"system": system, **told, "metric": metric, "value": values[metric][0]}
             if what != INTACT:
                 row |= _difference(values[metric], scored[system, INTACT][metric])
             scores.append(row)
-        for reference in [b for a, b in PAIRS if a == system and (b, what) in scored]:
-            if reference.endswith("held") and what == INTACT:
+        for reference in [b for a, b in pairs if a == system and (b, what) in scored]:
+            if reference.endswith(HELD) and what == INTACT:
                 continue  # the same by definition
-            for metric in METRICS:
+            for metric in metrics:
                 found = _difference(values[metric], scored[reference, what][metric])
                 pair = {"system": system, "reference": reference}
                 comparisons.append({**pair, **told, "metric": metric, **found})

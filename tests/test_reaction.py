@@ -142,3 +142,13 @@ def test_a_gate_that_knows_the_better_branch_correlates_with_it():
     assert reliability({"ji-adf": {INTACT: said}}, TRUTH)["rho"].item() > 0.8
     said.weights[:] = 1 / 3
     assert reliability({"ji-mmfa": {INTACT: said}}, TRUTH).empty
+
+
+def test_pairs_and_metrics_are_the_callers(both):
+    pairs = [("ji-mmfa", "ji-adf"), ("ji-mmfa", "ji-mmfa, gate held"), ("ji-adf", "nobody")]
+    scores, comparisons = score_changes(both, TRUTH, "all", n=20, pairs=pairs, metrics=["nll"])
+    assert set(scores["metric"]) == {"nll"}
+    asked = comparisons[["system", "reference"]].drop_duplicates()
+    assert [tuple(pair) for pair in asked.to_numpy()] == pairs[:2]
+    held = comparisons[comparisons["reference"] == "ji-mmfa, gate held"]
+    np.testing.assert_allclose(held["difference"], 0, atol=0.02)  # fixed weights: nothing to hold

@@ -97,10 +97,22 @@ def corrupted_pictures(
 
 
 def ask(
-    grid: Grid, folder: str | Path, lesions: pd.DataFrame, cache_dir, rows: np.ndarray,
-    pictures: Mapping[Damage, np.ndarray], seed: int = 0,
+    grid: Grid, folder: str | Path, lesions: pd.DataFrame, cache_dir, systems: Sequence[str],
+    changes: Mapping[Damage, Change], rows: Sequence[int] = (),
+    pictures: Mapping[Damage, np.ndarray] | None = None,
 ) -> tuple[dict, dict]:  # fmt: skip
-    """Ask every system about every lesion, intact and damaged.
+    """Ask systems about every lesion, intact and damaged, by the runs that never saw it.
+
+    Parameters
+    ----------
+    grid, folder, lesions, cache_dir
+        As for :func:`study`.
+    systems
+        Those to ask; the ones that the grid lacks are left out.
+    changes
+        The damages to all lesions, of :func:`table_damages`.
+    rows, pictures
+        The lesions whose pictures are corrupted, and these, of :func:`corrupted_pictures`.
 
     Returns
     -------
@@ -108,8 +120,8 @@ def ask(
         Over all lesions, and over the lesions of `rows` with corrupted `pictures`. Both have the
         intact lesions under :data:`INTACT`.
     """
-    systems = [name for name in SYSTEMS if name in grid.overrides()]
-    changes = table_damages(seed)
+    systems = [name for name in systems if name in grid.overrides()]
+    rows, pictures = np.asarray(rows, dtype=int), pictures or {}
     whole: dict[str, dict] = {name: {} for name in systems}
     sample: dict[str, dict] = {name: {} for name in systems}
     shared: dict = {}
@@ -207,7 +219,9 @@ def study(
     base, truth = make_parameters(grid.base), targets(lesions)
     rows = damage.balanced_rows(truth, sample, seed)
     pictures = corrupted_pictures(base, lesions, rows, cache_dir, severities, seed)
-    whole, part = ask(grid, folder, lesions, cache_dir, rows, pictures, seed)
+    whole, part = ask(
+        grid, folder, lesions, cache_dir, SYSTEMS, table_damages(seed), rows, pictures
+    )
     groups = ((whole, truth, "all"), (part, truth[rows], "sample"))
     gate = pd.concat([gate_reaction(a, t, name, n, seed) for a, t, name in groups])
     gate["p_holm"] = gate.groupby(["system", "branch"])["p"].transform(holm)

@@ -9,7 +9,7 @@ from jiadf.grid import Grid, pooled_predictions, probabilities, run_grid
 from jiadf.inputs import targets
 from jiadf.reaction import INTACT, judge_gate
 from jiadf.slices import slices_of
-from jiadf.studies.robustness import ask, study, table_damages
+from jiadf.studies.robustness import SYSTEMS, ask, study, table_damages
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def tables(grid, folder, lesions, cache_dir):
 
 def test_the_intact_answers_are_the_out_of_fold_predictions(grid, folder, lesions, cache_dir):
     rows = np.array([3, 8])
-    whole, sample = ask(grid, folder, lesions, cache_dir, rows, {})
+    whole, sample = ask(grid, folder, lesions, cache_dir, SYSTEMS, {}, rows)
     recorded = pooled_predictions(grid, folder)
     for system, by_damage in whole.items():
         expected = probabilities(recorded[system][0].loc[lesions.index])
