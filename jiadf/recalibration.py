@@ -109,13 +109,19 @@ def fit_affine(
     return identity + change, offsets
 
 
+def spread_folds(truth: np.ndarray, splits: int, seed: int = 0) -> np.ndarray:
+    """Deal lesions (N,) to `splits` folds, every class evenly; return the fold of each, (N,)."""
+    order = np.lexsort([np.random.default_rng(seed).random(len(truth)), truth])
+    fold = np.empty(len(truth), dtype=int)
+    fold[order] = np.arange(len(truth)) % splits
+    return fold
+
+
 def choose_strength(scores: np.ndarray, truth: np.ndarray, diagonal: bool, seed: int = 0) -> float:
     """Return the one of :data:`STRENGTHS` with the smallest cross-validated NLL."""
     if len(truth) < 2 * _SPLITS:
         return STRENGTHS[0]
-    order = np.lexsort([np.random.default_rng(seed).random(len(truth)), truth])
-    fold = np.empty(len(truth), dtype=int)
-    fold[order] = np.arange(len(truth)) % _SPLITS  # spreads every class over the folds
+    fold = spread_folds(truth, _SPLITS, seed)
     losses = np.zeros(len(STRENGTHS))
     for part in range(_SPLITS):
         held, found = fold == part, None
