@@ -45,7 +45,14 @@ from jiadf.plots.explain import (
     map_sanity,
     maps_by_output,
 )
-from jiadf.plots.fusion import attention_heads, gate_by_class, gate_means, gate_simplex
+from jiadf.plots.fusion import (
+    attention_heads,
+    gate_by_class,
+    gate_course,
+    gate_means,
+    gate_openness,
+    gate_simplex,
+)
 from jiadf.plots.methods import method_diagram
 from jiadf.plots.robustness import (
     corruption_examples,
@@ -92,7 +99,9 @@ __all__ = [
     "explanation_card",
     "f1_by_cut",
     "gate_by_class",
+    "gate_course",
     "gate_means",
+    "gate_openness",
     "gate_reaction",
     "gate_simplex",
     "history",

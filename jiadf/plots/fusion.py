@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jiadf.data.schema import CLASSES
 from jiadf.plots.style import PALETTE, WIDTH, heatmap, ordered, subplots
@@ -183,11 +184,18 @@ def gate_means(table: pd.DataFrame) -> Figure:
     if not np.allclose(table.sum(axis=1), 1, atol=1e-2):
         raise ValueError("the mean weights of a system must sum to 1")
     figure, ax = subplots(figsize=(WIDTH, 1.3 + 0.42 * len(table)))
+    _stack(ax, table)
+    figure.legend(loc="outside upper right", ncols=len(table.columns))
+    return figure
+
+
+def _stack(ax: Axes, table: pd.DataFrame, written: float = 0.06) -> None:
+    """Draw rows of weights as stacked bars, the first row on top; write the larger weights."""
     left = np.zeros(len(table))
     for colour, branch in zip(PALETTE, table.columns, strict=False):
         width = table[branch].fillna(0).to_numpy()
         bars = ax.barh(range(len(table)), width, left=left, color=colour, label=branch, height=0.7)
-        texts = [f"{w:.2f}" if w > 0.06 else "" for w in width]
+        texts = [f"{w:.2f}" if w > written else "" for w in width]
         ax.bar_label(bars, texts, label_type="center", color="white", fontsize=10)
         left += width
     ax.set_yticks(range(len(table)), list(table.index))
@@ -195,5 +203,74 @@ def gate_means(table: pd.DataFrame) -> Figure:
     ax.set(xlim=(0, 1), xlabel="mean weight in the decision")
     sns.despine(ax=ax, left=True)
     ax.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper right", ncols=len(table.columns))
+
+
+def gate_openness(table: pd.DataFrame, limit: float | None = None) -> Figure:
+    """Draw each system's mean weights, and beside them how open its gate is.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The answer of :func:`jiadf.openness.openness_table`.
+    limit : float, optional
+        The entropy from which on a gate is called open, drawn as a line.
+    """
+    weights = table[table["measure"].str.startswith("weight ")]
+    weights = weights.assign(branch=weights["measure"].str.removeprefix("weight "))
+    systems, branches = weights["system"].unique(), weights["branch"].unique()
+    wide = weights.pivot(index="system", columns="branch", values="value")
+    figure, (ax, right) = subplots(
+        1, 2, figsize=(WIDTH, 1.4 + 0.38 * len(systems)), width_ratios=[1.7, 1], sharey=True
+    )
+    _stack(ax, wide.loc[systems, branches], 0.12)
+    rows = table[table["measure"] == "entropy"].set_index("system").loc[systems]
+    y = np.arange(len(systems))
+    right.hlines(y, rows["low"], rows["high"], color="black", lw=2.2, alpha=0.75)
+    right.plot(rows["value"], y, "o", color="black", mec="white", ms=7.5)
+    if limit is not None:
+        right.axvline(limit, color="0.4", lw=1.2, ls="--", zorder=0)
+    right.set(xlim=(-0.03, 1.03), xlabel="entropy of the weights,\nshare of the largest")
+    right.grid(axis="x")
+    sns.despine(ax=right, left=True)
+    right.tick_params(axis="y", length=0)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=len(branches))
+    return figure
+
+
+def gate_course(table: pd.DataFrame, columns: int = 4) -> Figure:
+    """Draw the mean weight of each branch by epoch, a panel a system.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The answer of :func:`jiadf.openness.course_table`: lines are means over runs, bands reach
+        from the least to the greatest run.
+    columns : int
+        Panels side by side, at most.
+    """
+    systems, branches = list(dict.fromkeys(table["system"])), list(dict.fromkeys(table["branch"]))
+    if not systems:
+        raise ValueError("no course of a gate in this table")
+    columns = min(columns, len(systems))
+    down = math.ceil(len(systems) / columns)
+    figure, axes = subplots(
+        down, columns, figsize=(WIDTH, 0.9 + 1.75 * down), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, system in zip(axes.flat, systems, strict=False):
+        for colour, style, branch in zip(PALETTE, ("--", ":", "-"), branches, strict=False):
+            rows = table[(table["system"] == system) & (table["branch"] == branch)]
+            ax.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0)
+            ax.plot(rows["epoch"], rows["value"], style, color=colour, lw=2, label=branch)
+        ax.set_title(system, fontsize=11)
+        ax.set_ylim(-0.03, 1.03)
+        ax.grid(axis="y")
+    for ax in axes.flat[len(systems) :]:
+        ax.set_visible(False)
+    for ax in axes.flat[max(len(systems) - columns, 0) : len(systems)]:
+        ax.tick_params(labelbottom=True)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    figure.supylabel("mean weight on validation lesions", fontsize=11)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(branches))
     return figure
