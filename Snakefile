@@ -71,6 +71,7 @@ rule synthetic_grid:
         "params/grids/paper.yaml",  # these name the systems of the synthetic ones
         "params/grids/trust.yaml",
         "params/grids/table1.yaml",
+        "params/grids/gate.yaml",
         data=rules.synthetic.output,
         grid="params/grids/{grid}.yaml",
     output:
