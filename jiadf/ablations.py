@@ -36,12 +36,16 @@ IN_GRID = {"CDM": "ji-adf", "both": "ji-adf"}  # names of the paper's claims, na
 
 @dataclass(frozen=True)
 class Ablation:
-    """A comparison of the paper: its systems in the paper's order, and the whole network's name."""
+    """A comparison of the paper: its systems in the paper's order, and the whole network's name.
+
+    ``added`` are systems of ours that stand beside them.
+    """
 
     systems: tuple[str, ...]
     reference: str
     metrics: tuple[str, ...]
     table: int | None = None
+    added: tuple[str, ...] = ()
 
     @property
     def in_grid(self) -> list[str]:
@@ -66,7 +70,9 @@ ABLATIONS = {
     ),
 }
 _METHODS = ("jif-mmfa", "vemfl", "caffm", "albef", "coscatnet-ufs", "dualrefnet", "skinm2former")
-TABLE1 = Ablation((*_METHODS, "panderm", "ji-adf"), "ji-adf", _ALL, 1)  # methods, not variants
+TABLE1 = Ablation(  # methods, not variants
+    (*_METHODS, "panderm", "ji-adf"), "ji-adf", _ALL, 1, ("ji-adf+",)
+)
 
 
 @dataclass(frozen=True)
@@ -173,10 +179,11 @@ def beside_paper(source: str | Ablation, ours: pd.DataFrame, spread: bool = Fals
     rows = {}
     printed = ablation.printed()
     overall = ours[ours["label"] == "mean"].set_index(["system", "metric"])
-    for system in ablation.systems:
-        if printed is not None:
+    there = overall.index.get_level_values("system")
+    for system in (*ablation.systems, *(name for name in ablation.added if name in there)):
+        if printed is not None and system in printed.index:
             rows[system, "paper"] = [f"{printed.loc[system, m]:.3f}" for m in ablation.metrics]
-        if system not in overall.index.get_level_values("system"):
+        if system not in there:
             rows[system, "ours"] = ["not run"] * len(ablation.metrics)
             continue
         cells = [overall.loc[(system, metric)] for metric in ablation.metrics]

@@ -27,8 +27,8 @@ def judge(differences: pd.DataFrame) -> pd.DataFrame:
     ``differences`` are of every system from ji-adf; the answer is laid out like that of
     :func:`jiadf.verdicts.judge_claims`.
     """
-    rows = differences[differences["metric"].isin(CLAIMED)].copy()
-    reference = TABLE1.reference
+    claimed = differences["metric"].isin(CLAIMED) & differences["system"].isin(TABLE1.systems)
+    rows, reference = differences[claimed].copy(), TABLE1.reference
     rows["verdict"] = [
         verdict(differences, reference, row.system, row.metric) for row in rows.itertuples()
     ]
