@@ -17,9 +17,8 @@ import torch
 from jiadf.data.dataset import one_batch
 from jiadf.data.images import cache_images
 from jiadf.grid import Grid, collect
-from jiadf.inputs import image_streams
+from jiadf.inputs import image_encoder, image_streams
 from jiadf.models.cost import count_gflops, network_cost
-from jiadf.models.encoders import ImageEncoder
 from jiadf.predict import load_network, run_inputs
 from jiadf.runs import Run
 
@@ -61,12 +60,12 @@ def backbone_table(
     """Measure every backbone that frozen systems of the grid read features of, a row each."""
     tables = []
     kinds = {
-        (p.backbone, p.backbone_weights, p.image_size): p
+        (p.backbone, p.backbone_weights, p.backbone_features, p.image_size): p
         for p in (run.parameters for run in grid.runs(Path(folder)))
         if p.regime == "frozen" and image_streams(p)
     }
-    for (name, weights, size), p in kinds.items():
-        encoder = ImageEncoder(name, weights).eval()
+    for (name, *_, size), p in kinds.items():
+        encoder = image_encoder(p).eval()
         paths = lesions[f"{image_streams(p)[0]}_path"]
         images = cache_images(paths, size, cache_dir, progress=False).pixels[rows]
         pixels = encoder.normalise(torch.from_numpy(np.array(images)))

@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jiadf.data.schema import CLASSES
-from jiadf.grid import collect, fold_predictions, load_grid, pooled_predictions, run_grid
+from jiadf.grid import Grid, collect, fold_predictions, pooled_predictions
 from jiadf.metrics import summary
 from jiadf.recalibration import fit_recalibration
 from jiadf.selection import mix, select_members
@@ -60,16 +59,14 @@ def test_a_useless_member_gets_nothing_and_no_member_is_an_error():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, lesions, cache_dir):
-    folder = tmp_path_factory.mktemp("grid")
+def grid():
     systems = {"reference": {}, "average": {"decision": "average"}, "one view": {"augment": False}}
-    values = {
-        "protocol": "out-of-fold", "seeds": [0, 1], "systems": systems,
-        "base": TINY | {"feature_views": 2, "epochs": 2, "n_folds": 3},
-    }  # fmt: skip
-    (folder / "grid.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    grid = load_grid(folder / "grid.yaml")
-    assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
+    base = TINY | {"feature_views": 2, "epochs": 2, "n_folds": 3}
+    return Grid(base=base, protocol="out-of-fold", seeds=[0, 1], systems=systems)
+
+
+@pytest.fixture(scope="module")
+def made(grid, folder):
     return grid, folder
 
 

@@ -7,7 +7,7 @@ import torch
 
 from jiadf import table1
 from jiadf.build import build_network
-from jiadf.grid import Grid, run_grid
+from jiadf.grid import Grid
 from jiadf.models.cost import count_gflops, network_cost
 from jiadf.predict import run_inputs
 from jiadf.runs import Run
@@ -21,13 +21,6 @@ def grid(tiny_parameters):
     base = tiny_parameters(epochs=2, feature_views=1).model_dump(exclude={"val_fold", "test_fold"})
     systems = {name: {"method": name} for name in SYSTEMS}
     return Grid(base=base | {"n_folds": 3}, protocol="out-of-fold", seeds=[0], systems=systems)
-
-
-@pytest.fixture(scope="module")
-def folder(grid, lesions, cache_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grid")
-    assert not run_grid(grid, lesions, folder, cache_dir, progress=False)
-    return folder
 
 
 @pytest.fixture(scope="module")

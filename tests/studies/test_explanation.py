@@ -18,7 +18,7 @@ from jiadf.examination import (
     passes_sanity,
     sentences,
 )
-from jiadf.grid import Grid, run_grid
+from jiadf.grid import Grid
 from jiadf.studies.explanation import sample_rows, study
 
 TABLES = {
@@ -32,13 +32,6 @@ def grid():
     base = {"image_size": 96, "feature_views": 1, "epochs": 3, "n_folds": 3, "device": "cpu"}
     base |= {"learning_rate": 1e-3}
     return Grid(base=base, protocol="out-of-fold", seeds=[0], systems={"ji-adf": {}})
-
-
-@pytest.fixture(scope="module")
-def folder(grid, lesions, cache_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grid")
-    assert not run_grid(grid, lesions, folder, cache_dir, progress=False)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,6 @@ def grid(tiny_parameters):
 
 
 @pytest.fixture(scope="module")
-def folder(grid, lesions, cache_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grid")
-    assert not run_grid(grid, lesions, folder, cache_dir, progress=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def tables(grid, folder, lesions, cache_dir):
     return study(grid, folder, lesions, cache_dir, n=20, n_curves=20, n_damage=10)
 

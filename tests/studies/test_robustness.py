@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jiadf import plots, robustness_report
-from jiadf.grid import Grid, pooled_predictions, probabilities, run_grid
+from jiadf.grid import Grid, pooled_predictions, probabilities
 from jiadf.inputs import targets
 from jiadf.reaction import INTACT, judge_gate
 from jiadf.slices import slices_of
@@ -18,13 +18,6 @@ def grid(tiny_parameters):
     systems = {"ji-adf": {}, "ji-mmfa": {"decision": "average"}}
     base |= {"n_folds": 3}
     return Grid(base=base, protocol="out-of-fold", seeds=[0], systems=systems)
-
-
-@pytest.fixture(scope="module")
-def folder(grid, lesions, cache_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grid")
-    assert not run_grid(grid, lesions, folder, cache_dir, progress=False)
-    return folder
 
 
 @pytest.fixture(scope="module")
