@@ -62,6 +62,8 @@ class Grid(BaseModel):
     seeds: list[int] = Field(min_length=1)
     systems: dict[str, dict[str, Any]] = Field(default={"base": {}}, min_length=1)
     axes: dict[str, list[Any]] = {}
+    meanings: dict[str, dict[str, Any]] = {}
+    """What the names of the file's systems stand for, those that a page leaves out included."""
 
     @field_validator("systems")
     @classmethod
@@ -165,6 +167,7 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
         del values["systems"][name]
     try:
         grid = Grid(**values)
+        grid = grid.model_copy(update={"meanings": grid.systems})
     except ValidationError as error:
         lines = [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ParameterError("\n".join(lines)) from None
@@ -213,8 +216,8 @@ def ensure_runs(grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None =
     grid, lesions
         The grid, and a labelled lesion table.
     runs_dir
-        Folder of the run folders; None: one in the cache, of this base and data and this version
-        of the code, which pages share.
+        Folder of the run folders; None: one in the cache, of this base and data, these meanings
+        of the systems' names and this version of the code, which pages share.
 
     Raises
     ------

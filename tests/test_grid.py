@@ -9,6 +9,7 @@ from jiadf.config import ParameterError
 from jiadf.data.schema import CLASSES
 from jiadf.grid import (
     collect,
+    ensure_runs,
     fold_predictions,
     load_grid,
     pooled_predictions,
@@ -268,3 +269,16 @@ def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesio
 def test_fold_predictions_need_lesions_that_chose_nothing(write, lesions, tmp_path):
     with pytest.raises(ParameterError, match="out-of-fold"):
         fold_predictions(write(), tmp_path, lesions)
+
+
+def test_grids_that_mean_different_things_by_a_name_share_no_runs(
+    write, lesions, cache_dir, monkeypatch
+):
+    monkeypatch.setattr("jiadf.grid.default_cache_dir", lambda: cache_dir)
+    monkeypatch.setattr("jiadf.grid.run_grid", lambda *_, **__: [])
+    one, other = ({"a": {}, "b": {"modalities": letters}} for letters in "CD")
+    folders = [ensure_runs(write(systems=systems), lesions) for systems in (one, other)]
+    assert folders[0] != folders[1]
+    page = write(systems=one)
+    page = page.model_copy(update={"systems": {"a": {}}})  # a page that leaves a system out
+    assert ensure_runs(page, lesions) == folders[0]
