@@ -7,7 +7,7 @@ from torch import nn
 
 from jiadf.config import Parameters
 from jiadf.data.dataset import Inputs
-from jiadf.data.encode import MetadataEncoder
+from jiadf.data.encode import MONET_COLUMNS, MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.features import Standardise
 from jiadf.inputs import image_encoder, image_streams
@@ -18,7 +18,10 @@ from jiadf.models.network import JIADF
 
 
 class PixelEncoder(nn.Module):
-    """An image encoder that takes uint8 pixels (B, 3, S, S) and normalises them itself."""
+    """An image encoder that takes uint8 pixels (B, 3, S, S) and normalises them itself.
+
+    Where its first stages are fixed it also takes their output, float (B, C, h, w).
+    """
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
@@ -26,7 +29,9 @@ class PixelEncoder(nn.Module):
         self.num_features = encoder.num_features
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (B, 3, S, S) to features (B, F)."""
+        """Map uint8 (B, 3, S, S), or maps of the fixed stages, to features (B, F)."""
+        if pixels.dtype != torch.uint8:
+            return self.encoder.other_stages(pixels)
         return self.encoder(self.encoder.normalise(pixels))
 
     def tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,12 +58,12 @@ def build_network(
     if parameters.regime == "frozen":
         encoders = {name: Standardise(inputs.streams[name].shape[-1]) for name in streams}
     else:
-        weights = parameters.backbone_weights if pretrained else "random"
+        weights = None if pretrained else "random"
         for name in streams:
             if parameters.share_backbone and encoders:
                 encoders[name] = next(iter(encoders.values()))
             else:
-                encoders[name] = PixelEncoder(image_encoder(parameters, weights))
+                encoders[name] = PixelEncoder(image_encoder(parameters, name, weights))
     image_features = next((e.num_features for e in encoders.values()), 0)
     settings = baseline_settings(parameters.method)
     if settings is None:
@@ -75,6 +80,7 @@ def build_network(
         parameters.model_dump() | settings,
         image_features=image_features,
         metadata_features=inputs.metadata.shape[1],
+        monet_features=len(MONET_COLUMNS) if parameters.use_monet else 0,
         num_classes=len(CLASSES),
     )
     return JIADF(config, encoders)

@@ -24,9 +24,27 @@ app = typer.Typer()
 @app.command("predict")
 @tells_faults
 def predict_command(
-    run: RunsOption,
-    data: DataOption,
     out: Annotated[Path, typer.Option(help="CSV to write, in submission format.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder in the official MILK10k layout.", show_default=False),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            help="CSV of your own images instead: a column clinical or dermoscopic, or both.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Run folder, or a folder of run folders; repeatable.",
+            show_default="the packaged model",
+        ),
+    ] = None,
     views: Annotated[
         int, typer.Option(min=1, help="Views of every lesion to average (1: the pictures alone).")
     ] = 1,
@@ -45,25 +63,55 @@ def predict_command(
     cache: CacheOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a challenge submission: lesion_id and eleven probabilities a lesion.
+    """Write lesion_id and eleven probabilities a lesion, of a MILK10k folder or your own images.
 
-    Several runs are an ensemble, whose probabilities are averaged. A folder with faults is
-    refused, every fault named, and nothing is written.
+    Of a folder this is a challenge submission. Several runs are then an ensemble, whose
+    probabilities are averaged. Input with faults is refused, every fault named, and nothing is
+    written. Not a medical device.
     """
-    from jiadf.ensemble import find_runs
+    if (data is None) == (table is None):
+        given = "both were given" if data else "neither was given"
+        raise typer.BadParameter(
+            f"give a MILK10k folder (--data) or a CSV of your own images (--table); {given}.",
+            param_hint="--data / --table",
+        )
+    folder_only = {
+        "--views": views != 1,
+        "--thresholds": thresholds is not None,
+        "--part": part is not None,
+        "--split": split is not None,
+        "--no-decode": not decode,
+        "--cache": cache is not None,
+        "a second --run": len(run or ()) > 1,
+    }
+    if table is not None and any(folder_only.values()):
+        names = ", ".join(name for name, given in folder_only.items() if given)
+        raise typer.BadParameter(f"{names}: only with --data, not with --table.")
+    if split is not None and not run:
+        raise typer.BadParameter("--split needs --run: the packaged model keeps no split.")
+
     from jiadf.entry import lesions_of, make_table, read_checked, write_entry
+    from jiadf.model import NOT_A_DEVICE, Model, pretrained_path
+
+    typer.echo(NOT_A_DEVICE, err=True)
+    if table is not None:
+        predicted = Model(run[0] if run else None).predict_table(table)
+        write_entry(out, predicted, weights=weights)
+        typer.echo(f"{out}: {len(predicted)} lesions")
+        return
+    from jiadf.ensemble import find_runs
     from jiadf.thresholds import load_thresholds
 
-    runs = find_runs(run)
+    runs = find_runs(run or [pretrained_path()])
     cuts = None if thresholds is None else load_thresholds(thresholds)
     lesions = read_checked(data, part, images=decode, progress=not quiet)
     only = None if split is None else lesions_of(runs, split, lesions.index)
-    table = make_table(
+    predicted = make_table(
         runs, lesions, cache, views=views, thresholds=cuts, only=only, progress=not quiet
     )
-    write_entry(out, table, weights=weights)
+    write_entry(out, predicted, weights=weights)
     many = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
-    typer.echo(f"{out}: {len(table)} lesions{many}")
+    typer.echo(f"{out}: {len(predicted)} lesions{many}")
 
 
 @app.command("thresholds")

@@ -29,8 +29,8 @@ class Parameters(BaseModel):
     """Seed of the split; runs to be compared share it."""
     n_folds: int = Field(5, ge=2)
     """Folds the lesions are dealt to; one fold is 1 / n_folds of them."""
-    val_fold: int = Field(1, ge=0)
-    """Fold used for validation: choosing the epoch and the learning rate."""
+    val_fold: int | None = Field(1, ge=0)
+    """Fold that chooses the epoch and the learning rate; null: none (with `keep: last`)."""
     test_fold: int | None = Field(None, ge=0)
     """Fold kept from every choice and only scored, or null."""
 
@@ -39,11 +39,16 @@ class Parameters(BaseModel):
     backbone: str = "tf_efficientnet_lite0"
     """Any timm model name."""
     backbone_weights: str = "auto"
-    """`auto` (packaged or timm's), `random`, or a path to a weights file."""
+    """`auto` (packaged or timm's), `random`, a weights file or a run's folder; in its path
+    `{image_type}` is clinical or dermoscopic and `{fold}` the fold that the run is scored on."""
     backbone_features: Literal["pooled", "stages"] = "pooled"
     """An image's features: the backbone's output, or statistics of its last two stages."""
     share_backbone: bool = False
     """One backbone for both images instead of one each (`finetune`)."""
+    frozen_stages: int = Field(0, ge=0)
+    """Fixed stages of the backbone, after its stem, which is then fixed too (EfficientNets)."""
+    activation_views: int = Field(0, ge=0)
+    """Cached views of the fixed stages' output (`finetune`); 0: computed anew in each step."""
     image_size: int = Field(224, ge=32)
     """Side of the square that images are resized to, in pixels."""
     feature_views: int = Field(2, ge=1)
@@ -77,7 +82,8 @@ class Parameters(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout before the heads and in the metadata encoder."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that a training lesion's clinical image, dermoscopic image or metadata is left out."""
+    """Chance that a training lesion's clinical image, dermoscopic image, metadata or MONET scores
+    of either image are left out."""
     branches: Literal["all", "joint"] = "all"
     """Heads: one a stream and a joint one, or the joint one only."""
     decision: Literal["adf", "average", "joint"] = "adf"
@@ -107,6 +113,10 @@ class Parameters(BaseModel):
     """Auxiliary weight of an image head."""
     lambda_metadata: float = Field(0.25, ge=0)
     """Auxiliary weight of the metadata head."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over all classes."""
+    mixup: float = Field(0.0, ge=0)
+    """Parameter of the beta distribution by which lesions of a batch are mixed; 0: not at all."""
     class_weighting: Literal["none", "balanced", "effective-number", "logit-adjusted"] = "none"
     """How the loss meets class imbalance."""
 
@@ -120,9 +130,17 @@ class Parameters(BaseModel):
     batch_size: int = Field(32, ge=1)
     """Lesions a step (a process)."""
     learning_rate: float = Field(1e-4, gt=0)
-    """AdamW's initial learning rate."""
+    """AdamW's initial learning rate; the highest with the schedule `one-cycle`."""
+    backbone_learning_rate: float | None = Field(None, gt=0)
+    """The same for the backbones (`finetune`); null: as everything else."""
     weight_decay: float = Field(1e-5, ge=0)
     """AdamW's weight decay."""
+    schedule: Literal["plateau", "one-cycle"] = "plateau"
+    """The paper's ReduceLROnPlateau, or a rise and a cosine's fall to almost zero."""
+    warmup: float = Field(0.2, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises (`one-cycle`)."""
+    keep: Literal["best", "last"] = "best"
+    """Weights that are kept: those of the best validation macro-F1, or of the last epoch."""
     scheduler_patience: int = Field(5, ge=0)
     """Epochs without a better validation macro-F1 before the rate falls."""
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
@@ -131,7 +149,7 @@ class Parameters(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast precision (`finetune` on a GPU)."""
+    """Autocast precision; on a CPU, bf16 pays where the processor has it."""
     compile_backbone: bool = False
     """Compile the backbone for training (`finetune`), once a process."""
     images_on: Literal["auto", "host", "device"] = "auto"
@@ -152,7 +170,17 @@ class Parameters(BaseModel):
             fold = getattr(self, name)
             if fold is not None and fold >= self.n_folds:
                 raise ValueError(f"{name} is {fold}; it must lie in 0 … {self.n_folds - 1}")
-        if self.val_fold == self.test_fold:
+        if self.val_fold is None and (self.keep, self.schedule) != ("last", "one-cycle"):
+            raise ValueError(
+                "val_fold is null: nothing can choose the epoch or the learning rate; set keep to "
+                "last and schedule to one-cycle, or name a fold"
+            )
+        if self.activation_views and not (self.frozen_stages and self.regime == "finetune"):
+            raise ValueError(
+                f"activation_views is {self.activation_views}: only the output of fixed stages can "
+                "be cached; set regime to finetune and frozen_stages to 1 or more"
+            )
+        if self.val_fold is not None and self.val_fold == self.test_fold:
             raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
         if self.method != "ji-adf":
             self._check_baseline()

@@ -152,8 +152,10 @@ def open_network(run: Run, backbone: ImageEncoder | None = None) -> ExplainableN
     encoder = MetadataEncoder.from_json(run.text("encoder.json"), run.path / "encoder.json")
     frozen = parameters.regime == "frozen"
     if frozen and backbone is None:
-        backbone = image_encoder(parameters)
-    width = backbone.num_features if frozen else 0
+        backbones = {name: image_encoder(parameters, name) for name in names}
+    else:
+        backbones = dict.fromkeys(names, backbone)
+    width = next(iter(backbones.values())).num_features if frozen else 0
     shapes = Inputs(
         {name: np.empty((0, 1, width), np.float32) for name in names},
         np.empty((0, len(encoder.columns)), np.float32),
@@ -162,7 +164,7 @@ def open_network(run: Run, backbone: ImageEncoder | None = None) -> ExplainableN
     network = load_network(run, shapes)
     trained = dict(network.image_encoders)
     backbones = {
-        name: module.encoder if isinstance(module, PixelEncoder) else backbone
+        name: module.encoder if isinstance(module, PixelEncoder) else backbones[name]
         for name, module in trained.items()
     }
     scalers = {name: module if frozen else nn.Identity() for name, module in trained.items()}

@@ -1,17 +1,20 @@
-"""Backbone features of every image, computed once: the `frozen` regime.
+"""What backbones make of every image, computed once and kept in files.
 
-A feature file holds one view of N images: float32 features of shape (N, F). View 0 is the picture
-itself; the others are augmented (:mod:`jiadf.data.transforms`), every picture from a seed of its
-own. The file's name is a digest of the images, the backbone's weights, what is read of it, the
-view, its seed and the augmentation, so a file is never stale and all runs share it. An interrupted
-extraction goes on where it stopped.
+Two things are cached: the features of a whole backbone (the `frozen` regime), and the output of
+its fixed first stages (`frozen_stages`), from which the other stages train. Either file holds one
+view of N images: float32 features (N, F), or float16 maps (N, h, w, C). View 0 is the image itself;
+the others are augmented (:mod:`jiadf.data.transforms`), every image from a seed of its own. The
+file's name is a digest of the images, the weights that were applied, the view, its seed and the
+augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on
+where it stopped.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,52 +30,191 @@ from jiadf.models.encoders import ImageEncoder, weights_fingerprint
 _NOTE_EVERY = 16  # batches between two notes of how far an extraction has come
 
 
+@dataclass(frozen=True)
+class PixelViews:
+    """Views of decoded images: the image itself, then augmented ones."""
+
+    images: CachedImages
+    seed: int = 0
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.images)
+
+    def key(self, view: int) -> list[str]:
+        """Say what a view is made from."""
+        size = self.images.pixels.shape[1]
+        return [self.images.key, *((view, self.seed, repr(augmentation(size))) if view else ())]
+
+    def batch(self, rows: range, view: int) -> torch.Tensor:
+        """Return one view of some images, uint8 (B, 3, S, S)."""
+        return view_of(self.images, rows, view, self.seed)
+
+
+@dataclass(frozen=True)
+class StoredViews:
+    """Views that lie in files; indexed by rows and views, like an array (N, V, ...).
+
+    Attributes
+    ----------
+    arrays
+        One memory-mapped array (N, ...) a view.
+    keys
+        What each was made from.
+    """
+
+    arrays: Sequence[np.ndarray]
+    keys: Sequence[str]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.arrays[0])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+        return self.arrays[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, V, ...)."""
+        return (len(self), len(self.arrays), *self.arrays[0].shape[1:])
+
+    def __getitem__(self, index: tuple[np.ndarray, np.ndarray | int]) -> np.ndarray:
+        """Return view ``views[i]`` of image ``rows[i]`` for each i."""
+        rows, views = np.broadcast_arrays(*index)
+        result = np.empty((len(rows), *self.arrays[0].shape[1:]), self.dtype)
+        for view in np.unique(views):
+            mine = views == view
+            result[mine] = self.arrays[view][rows[mine]]
+        return result
+
+    def key(self, view: int) -> list[str]:
+        """Say what a view is made from."""
+        return [self.keys[view]]
+
+    def batch(self, rows: range, view: int) -> torch.Tensor:
+        """Return one view of some images."""
+        return torch.from_numpy(np.array(self.arrays[view][rows.start : rows.stop]))
+
+
+class FirstStages(nn.Module):
+    """The fixed first stages of an encoder, for :func:`cached_views`.
+
+    Maps uint8 (B, 3, S, S) to float16 (B, h, w, C): channels last, as the other stages want them.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def fingerprint(self) -> str:
+        """Digest the weights of these stages alone."""
+        return weights_fingerprint(nn.ModuleList(self.encoder.first_modules()))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the stages."""
+        maps = self.encoder.first_stages(self.encoder.normalise(pixels))
+        return maps.permute(0, 2, 3, 1).half()
+
+
+class OtherStages(nn.Module):
+    """What follows on :class:`FirstStages`: float16 (B, h, w, C) to float32 features (B, F)."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def fingerprint(self) -> str:
+        """Digest the weights."""
+        return weights_fingerprint(self.encoder)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Run the stages."""
+        return self.encoder.other_stages(maps.float().permute(0, 3, 1, 2)).float()
+
+
+class WholeBackbone(nn.Module):
+    """An encoder from pixels to features: uint8 (B, 3, S, S) to float32 (B, F)."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def fingerprint(self) -> str:
+        """Digest the weights."""
+        pooled = self.encoder.features == "pooled"
+        return weights_fingerprint(self.encoder) + ("" if pooled else self.encoder.features)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the backbone."""
+        return self.encoder(self.encoder.normalise(pixels)).float()
+
+
+def cached_views(
+    source: PixelViews | StoredViews,
+    module: FirstStages | OtherStages | WholeBackbone,
+    views: int = 1,
+    cache_dir: str | Path | None = None,
+    *,
+    half: bool = False,
+    batch_size: int = 32,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    label: str = "features",
+) -> StoredViews:
+    """Apply a module to views of images, or read what it gave from the cache.
+
+    Parameters
+    ----------
+    source
+        What the views are taken from.
+    module
+        What is applied; it is run in evaluation mode, without gradients.
+    views
+        Views of each image, the image itself first.
+    cache_dir
+        Where caches lie; :func:`jiadf.data.images.default_cache_dir` if None.
+    half
+        Compute in bfloat16.
+    batch_size, device
+        How the module is run; neither enters the cache's key.
+    progress, label
+        Show a progress bar, under this name.
+    """
+    folder = Path(cache_dir or default_cache_dir()) / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    module = module.to(device).eval()
+    weights = module.fingerprint()
+    arrays, keys = [], []
+    for view in range(views):
+        parts = [*source.key(view), type(module).__name__, weights, *(["bf16"] if half else [])]
+        key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+        target = folder / f"{key}.npy"
+        with FileLock(folder / f"{key}.lock"):
+            if not target.exists():
+                name = f"{label}, view {view + 1} of {views}"
+                _extract(source, view, module, target, half, batch_size, name, progress)
+        arrays.append(np.load(target, mmap_mode="r"))
+        keys.append(key)
+    return StoredViews(arrays, keys)
+
+
 def frozen_features(
     images: CachedImages,
     encoder: ImageEncoder,
     views: int = 1,
     seed: int = 0,
     cache_dir: str | Path | None = None,
-    *,
-    batch_size: int = 32,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    label: str = "features",
+    **options,
 ) -> np.ndarray:
-    """Return features of shape (N, ``views``, F), float32.
+    """Return a whole backbone's features of shape (N, ``views``, F), float32.
 
-    Parameters
-    ----------
-    images
-        Decoded images, uint8 (N, S, S, 3).
-    encoder
-        A pretrained encoder; it is run in evaluation mode, without gradients.
-    views, seed
-        Views of each image, the picture itself first, and the seed of the augmented ones.
-    cache_dir
-        Where caches lie; :func:`jiadf.data.images.default_cache_dir` if None.
-    batch_size, device
-        How the backbone is run; neither enters the cache's key.
-    progress, label
-        Show a progress bar, under this name.
+    ``seed`` is that of the augmented views; ``options`` are :func:`cached_views`'s.
     """
-    folder = Path(cache_dir or default_cache_dir()) / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder = encoder.to(device).eval()
-    weights = weights_fingerprint(encoder)
-    arrays = []
-    for view in range(views):
-        size = images.pixels.shape[1]
-        parts = [images.key, weights, *((view, seed, repr(augmentation(size))) if view else ())]
-        parts += [encoder.features] if encoder.features != "pooled" else []
-        key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
-        target = folder / f"{key}.npy"
-        with FileLock(folder / f"{key}.lock"):
-            if not target.exists():
-                name = f"{label}, view {view + 1} of {views}"
-                _extract(images, encoder, (view, seed), target, batch_size, name, progress)
-        arrays.append(np.load(target, mmap_mode="r"))
-    return np.stack(arrays, axis=1)
+    source = PixelViews(images, seed)
+    stored = cached_views(source, WholeBackbone(encoder), views, cache_dir, **options)
+    return np.stack(stored.arrays, axis=1)
 
 
 def view_of(images: CachedImages, rows: range, view: int, seed: int) -> torch.Tensor:
@@ -89,58 +231,57 @@ def view_of(images: CachedImages, rows: range, view: int, seed: int) -> torch.Te
 
 @torch.inference_mode()
 def _extract(
-    images: CachedImages,
-    encoder: ImageEncoder,
-    view_and_seed: tuple[int, int],
+    source: PixelViews | StoredViews,
+    view: int,
+    module: nn.Module,
     target: Path,
+    half: bool,
     batch_size: int,
     label: str,
     progress: bool,
 ) -> None:
     partial, note = target.with_suffix(".partial"), target.with_suffix(".progress")
     done = int(note.read_text()) if note.exists() and partial.exists() else 0
-    features = np.lib.format.open_memmap(
-        partial,
-        mode="r+" if done else "w+",
-        dtype=np.float32,
-        shape=(len(images), encoder.num_features),
-    )
-    device = next(encoder.parameters()).device
-    bar = tqdm(total=len(images), initial=done, desc=label, unit="image", disable=not progress)
+    file = np.load(partial, mmap_mode="r+") if done else None
+    device = next(module.parameters()).device
+    bar = tqdm(total=len(source), initial=done, desc=label, unit="image", disable=not progress)
     with bar:
-        batches = _prefetched(images, done, batch_size, *view_and_seed)
-        for count, (rows, pixels) in enumerate(batches, 1):
-            x = encoder.normalise(pixels.to(device))
-            features[rows.start : rows.stop] = encoder(x).float().cpu().numpy()
+        for count, (rows, batch) in enumerate(_prefetched(source, done, batch_size, view), 1):
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                values = module(batch.to(device)).cpu().numpy()
+            if file is None:
+                shape = (len(source), *values.shape[1:])
+                file = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
+            file[rows.start : rows.stop] = values
             bar.update(len(rows))
             if count % _NOTE_EVERY == 0:
-                features.flush()
+                file.flush()
                 staged = note.with_suffix(".staged")
                 staged.write_text(str(rows.stop))
                 os.replace(staged, note)
-    features.flush()
+    file.flush()
     os.replace(partial, target)
     note.unlink(missing_ok=True)
 
 
 def _prefetched(
-    images: CachedImages, start: int, batch_size: int, view: int, seed: int
+    source: PixelViews | StoredViews, start: int, batch_size: int, view: int
 ) -> Iterator[tuple[range, torch.Tensor]]:
-    """Yield batches of a view; the next one is made in a thread while the backbone has this one.
+    """Yield batches of a view; the next one is made in a thread while the module has this one.
 
-    That thread has torch to itself on one core: a picture is too small a job to be shared out.
+    That thread has torch to itself on one core: an image is too small a job to be shared out.
     """
     batches = [
-        range(first, min(first + batch_size, len(images)))
-        for first in range(start, len(images), batch_size)
+        range(first, min(first + batch_size, len(source)))
+        for first in range(start, len(source), batch_size)
     ]
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         upcoming = None
         for rows, following in zip(batches, [*batches[1:], None], strict=True):
-            current = upcoming or pool.submit(view_of, images, rows, view, seed)
-            pixels = current.result()
-            upcoming = following and pool.submit(view_of, images, following, view, seed)
-            yield rows, pixels
+            current = upcoming or pool.submit(source.batch, rows, view)
+            batch = current.result()
+            upcoming = following and pool.submit(source.batch, following, view)
+            yield rows, batch
 
 
 class Standardise(nn.Module):

@@ -15,7 +15,8 @@ A grid is a YAML file::
 
 Protocols: with ``validation`` the lesions that choose the epoch are the ones scored, as in the
 paper's split; with ``out-of-fold`` each fold in turn is the test part and the next one validates,
-so every lesion is scored once by networks that took nothing from it.
+so every lesion is scored once by networks that took nothing from it. Where the base keeps the
+last epoch (``keep: last``) there is nothing to validate, and all other folds train.
 
 A finished run is never repeated; one that fails leaves its reason in ``error.txt`` and the others
 go on. Everything that is reported is read from the run folders alone.
@@ -103,7 +104,8 @@ class Grid(BaseModel):
         if self.protocol == "validation":
             return [{}]
         n = self.base.get("n_folds", Parameters().n_folds)
-        return [{"test_fold": fold, "val_fold": (fold + 1) % n} for fold in range(n)]
+        last = self.base.get("keep") == "last"  # nothing is left to choose: train on the others
+        return [{"test_fold": f, "val_fold": None if last else (f + 1) % n} for f in range(n)]
 
     def runs(self, folder: Path) -> "Iterator[GridRun]":
         """Yield every run, system by system."""

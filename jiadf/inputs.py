@@ -13,8 +13,16 @@ from jiadf.data.dataset import Inputs
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.images import cache_images
 from jiadf.data.schema import CLASSES
-from jiadf.features import frozen_features
+from jiadf.features import (
+    FirstStages,
+    OtherStages,
+    PixelViews,
+    StoredViews,
+    WholeBackbone,
+    cached_views,
+)
 from jiadf.models.encoders import ImageEncoder
+from jiadf.runs import Run, with_prefix
 
 Shared = dict[tuple, Any]  # what runs of one process over the same lesions need not read again
 STREAMS = {"C": "clinical", "D": "dermoscopic"}
@@ -32,10 +40,48 @@ def resolve_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def image_encoder(parameters: Parameters, weights: str | None = None) -> ImageEncoder:
-    """Make a run's image encoder, maybe with other ``weights`` than its own."""
+def image_encoder(
+    parameters: Parameters, image_type: str, weights: str | None = None
+) -> ImageEncoder:
+    """Make a run's encoder of one image type, maybe with other ``weights`` than its own.
+
+    Raises
+    ------
+    ValueError
+        If ``backbone_weights`` is a run that was trained on lesions which this run is scored on.
+    """
     p = parameters
-    return ImageEncoder(p.backbone, weights or p.backbone_weights, features=p.backbone_features)
+    source = weights or encoder_source(p, image_type)
+    if Path(source).is_dir():
+        source = trained_encoder(Path(source), image_type, p)
+    options = {"features": p.backbone_features, "frozen_stages": p.frozen_stages}
+    return ImageEncoder(p.backbone, source, **options)
+
+
+def encoder_source(parameters: Parameters, image_type: str) -> str:
+    """Return ``backbone_weights`` with its placeholders filled in."""
+    fold = parameters.test_fold if parameters.test_fold is not None else parameters.val_fold
+    return parameters.backbone_weights.replace("{image_type}", image_type).replace(
+        "{fold}", str(fold)
+    )
+
+
+def trained_encoder(folder: Path, image_type: str, parameters: Parameters) -> dict[str, Any]:
+    """Return the backbone weights that a finished `finetune` run learned for one image type."""
+    run = Run(folder)
+    theirs, p = run.parameters, parameters
+    same_folds = (theirs.n_folds, theirs.split_seed) == (p.n_folds, p.split_seed)
+    scored = p.test_fold if p.test_fold is not None else p.val_fold
+    if not same_folds or scored not in (theirs.test_fold, theirs.val_fold):
+        raise ValueError(
+            f"{folder}: this encoder was trained on lesions of fold {scored}, which the run is "
+            "scored on; give one that left this fold out, e.g. with {fold} in backbone_weights."
+        )
+    prefix = f"image_encoders.{image_type}.encoder.backbone."
+    weights = with_prefix(run.weights(), prefix)
+    if not weights:
+        raise ValueError(f"{folder}: this run has no {image_type} encoder; give one that has.")
+    return {name: value.float() for name, value in weights.items()}
 
 
 def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.device) -> bool:
@@ -46,9 +92,11 @@ def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.devic
     if parameters.regime != "finetune" or parameters.images_on == "host":
         return False
     if parameters.images_on == "device":
-        return True
+        return not parameters.activation_views
     if device.type != "cuda":
         return False
+    if any(array.dtype != np.uint8 for array in inputs.streams.values()):
+        return False  # views of the fixed stages' output are read from their files
     size = sum(array.nbytes for array in inputs.streams.values())
     return size < torch.cuda.get_device_properties(device).total_memory / 2
 
@@ -67,6 +115,7 @@ def prepare_inputs(
     cache_dir: str | Path | None = None,
     *,
     views: int = 1,
+    activations: bool = False,
     progress: bool = True,
     shared: Shared | None = None,
 ) -> Inputs:
@@ -84,6 +133,8 @@ def prepare_inputs(
         Where image and feature caches lie.
     views
         Cached views an image (`frozen`); prediction needs one.
+    activations
+        Give the run's cached views of the fixed stages' output in place of pixels (`finetune`).
     progress
         Show progress bars.
     shared
@@ -93,10 +144,11 @@ def prepare_inputs(
     shared = {} if shared is None else shared
     p = parameters
     for name in image_streams(p):
-        source = (p.backbone, p.backbone_weights, p.backbone_features)
-        kind = (name, p.regime, *source, p.image_size, views)
+        source = (p.backbone, encoder_source(p, name), p.backbone_features, p.frozen_stages)
+        cached = p.activation_views if activations and p.regime == "finetune" else 0
+        kind = (name, p.regime, *source, p.mixed_precision, p.image_size, views, cached)
         if kind not in shared:
-            shared[kind] = _stream(name, lesions, p, cache_dir, views, progress, shared)
+            shared[kind] = _stream(name, lesions, p, cache_dir, views, cached, progress, shared)
         streams[name], keys[f"{name}_images"] = shared[kind]
     return Inputs(streams, encoder.transform(lesions), targets(lesions), keys)
 
@@ -107,26 +159,34 @@ def _stream(
     parameters: Parameters,
     cache_dir: str | Path | None,
     views: int,
+    activation_views: int,
     progress: bool,
     shared: Shared,
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray | StoredViews, str]:
     p = parameters
     images = cache_images(lesions[f"{name}_path"], p.image_size, cache_dir, progress=progress)
-    if p.regime == "finetune":
+    if p.regime == "finetune" and not activation_views:
         return images.pixels, images.key
-    backbone = ("backbone", p.backbone, p.backbone_weights, p.backbone_features)
+    backbone = ("backbone", p.backbone, encoder_source(p, name), p.backbone_features)
     if backbone not in shared:
-        shared[backbone] = image_encoder(p)
-    features = frozen_features(
-        images,
-        shared[backbone],
-        views,
-        cache_dir=cache_dir,
-        device=resolve_device(p.device),
-        progress=progress,
-        label=f"{name} features",
-    )
-    return features, images.key
+        shared[backbone] = image_encoder(p, name)
+    encoder = shared[backbone]
+
+    def cached(source: Any, module: Any, views: int, label: str) -> StoredViews:
+        return cached_views(
+            source, module, views, cache_dir, half=p.mixed_precision == "bf16",
+            device=resolve_device(p.device), progress=progress, label=f"{name} {label}",
+        )  # fmt: skip
+
+    source = PixelViews(images)
+    if not p.frozen_stages:
+        stored = cached(source, WholeBackbone(encoder), views, "features")
+        return np.stack(stored.arrays, axis=1), images.key
+    first = cached(source, FirstStages(encoder), activation_views or views, "activations")
+    if activation_views:
+        return first, images.key
+    stored = cached(first, OtherStages(encoder), views, "features")
+    return np.stack(stored.arrays, axis=1), images.key
 
 
 def table_fingerprint(lesions: pd.DataFrame) -> str:

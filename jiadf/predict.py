@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from scipy.special import softmax
 from torch.utils.data import DataLoader
 
 from jiadf.build import build_network, load_weights
@@ -191,9 +192,16 @@ def predict_batches(
     return Prediction(whole["log_posterior"], logits, whole.get("weights"))
 
 
-def prediction_table(lesions: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:
-    """Lay out probabilities and branch weights as a table indexed by lesion."""
+def prediction_table(
+    lesions: pd.DataFrame, prediction: Prediction, *, branches: bool = False
+) -> pd.DataFrame:
+    """Lay out probabilities and branch weights as a table indexed by lesion.
+
+    With ``branches`` every branch's own probabilities stand in it too, as ``joint_MEL``.
+    """
     table = pd.DataFrame(prediction.posterior, index=lesions.index, columns=list(CLASSES))
     if prediction.weights is not None:
         table[[f"weight_{branch}" for branch in prediction.logits]] = prediction.weights
+    for branch, logits in prediction.logits.items() if branches else ():
+        table[[f"{branch}_{code}" for code in CLASSES]] = softmax(logits.astype(np.float64), axis=1)
     return table

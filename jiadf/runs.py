@@ -4,8 +4,9 @@
 ``config.yaml``              every parameter
 ``encoder.json``             the fitted metadata encoder
 ``history.csv``              a row an epoch, ``train_`` and ``val_`` columns
-``model.safetensors``        weights of the best epoch
-``predictions.csv``          split, lesion, label, eleven probabilities, branch weights
+``model.safetensors``        the weights that are kept
+``predictions.csv``          split, lesion, label, eleven probabilities, branch weights, and every
+                             branch's own probabilities
 ``metrics.json``             metrics of each part, the best epoch; its presence says "finished"
 ``environment.json``         versions, device, data fingerprint, git commit, seconds
 ``checkpoint.safetensors``   the state to resume from; gone when the run is finished

@@ -31,6 +31,7 @@ from jiadf.data.split import split_lesions
 from jiadf.files import code_fingerprint
 from jiadf.inputs import Shared, images_on_device, prepare_inputs, table_fingerprint
 from jiadf.metrics import summary
+from jiadf.models.depthwise import use_fast_gradients
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.predict import Prediction, make_accelerator, predict_batches, prediction_table
 from jiadf.runs import (
@@ -101,14 +102,15 @@ def train(
     run.write_text("encoder.json", encoder.to_json())
     views = p.feature_views if p.augment and p.regime == "frozen" else 1
     inputs = prepare_inputs(
-        lesions, encoder, p, cache_dir, views=views, progress=progress, shared=shared
-    )
+        lesions, encoder, p, cache_dir, views=views, activations=bool(p.activation_views),
+        progress=progress, shared=shared,
+    )  # fmt: skip
     inputs.keys["table"] = table_fingerprint(lesions)
     trainer = Trainer(run, inputs, parts.to_numpy(), p, shared)
     trainer.fit(progress)
     predicted = trainer.predict(np.arange(len(lesions)))
     if trainer.accelerator.is_main_process:
-        table = prediction_table(lesions, predicted)
+        table = prediction_table(lesions, predicted, branches=True)
         _write_results(run, trainer, lesions, parts, table)
     trainer.accelerator.wait_for_everyone()
     return run
@@ -135,6 +137,68 @@ def balanced_sampler(labels: np.ndarray) -> WeightedRandomSampler:
     """
     counts = np.bincount(labels)
     return WeightedRandomSampler(1.0 / counts[labels], len(labels))
+
+
+def parameter_groups(network: torch.nn.Module, parameters: Parameters) -> list[dict[str, Any]]:
+    """Return AdamW's groups: what is trained of the backbones, if anything, and everything else."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, weight in network.named_parameters():
+        of_backbone = name.startswith("image_encoders.") and parameters.backbone_learning_rate
+        rate = of_backbone or parameters.learning_rate
+        if weight.requires_grad:
+            groups.setdefault(rate, []).append(weight)
+    return [{"params": weights, "lr": rate} for rate, weights in groups.items()]
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, parameters: Parameters, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Make the schedule of a run with this many steps an epoch.
+
+    ``one-cycle`` is that of Smith and Topin (*Super-convergence*, 2018) without its cycle of
+    momentum: a cosine's rise from a 25th of the highest rate, then its fall to almost zero.
+    """
+    p = parameters
+    if p.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
+        )
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=p.epochs * steps,
+        pct_start=p.warmup,
+        cycle_momentum=False,
+    )
+
+
+def mixed_up(
+    batch: dict[str, torch.Tensor], alpha: float
+) -> tuple[dict[str, torch.Tensor], float, torch.Tensor | None]:
+    """Mix each lesion of a batch with another one (Zhang et al., *mixup*, ICLR 2018).
+
+    Returns
+    -------
+    batch
+        With ``share`` of each lesion's own images and metadata and the rest of its partner's.
+    share
+        Drawn from a beta distribution with both parameters ``alpha``.
+    partners
+        Each lesion's partner in the batch, (B,); None where ``alpha`` is 0.
+    """
+    if not alpha:
+        return batch, 1.0, None
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    partners = torch.randperm(len(batch["target"])).to(batch["target"].device)
+    mixed = dict(batch)
+    for name in ("clinical", "dermoscopic", "metadata"):
+        if name in batch:
+            values = batch[name].float()
+            values = torch.lerp(values[partners], values, share)
+            mixed[name] = values.round().to(torch.uint8) if batch[name].dtype == torch.uint8 else (
+                values.to(batch[name].dtype)
+            )  # fmt: skip
+    return mixed, share, partners
 
 
 @dataclass
@@ -181,6 +245,8 @@ class Trainer:
         network = build_network(p, inputs)
         if p.regime == "finetune":
             network.to(memory_format=torch.channels_last)
+            if self.accelerator.device.type == "cpu":
+                use_fast_gradients(network)
             if p.compile_backbone:
                 compile_backbones(network)
         rows = {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
@@ -189,17 +255,17 @@ class Trainer:
             network.branch_names, p.lambda_joint, p.lambda_image, p.lambda_metadata
         )
         labels = inputs.target[rows["train"]]
-        criterion = JointIndividualLoss(lambdas, p.class_weighting, labels)
+        criterion = JointIndividualLoss(
+            lambdas, p.class_weighting, labels, label_smoothing=p.label_smoothing
+        )
         self.criterion = criterion.to(self.accelerator.device)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay, fused=True
-        )
-        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
+            parameter_groups(network, p), weight_decay=p.weight_decay, fused=True
         )
         self.network, self.optimizer, self.train_loader = self.accelerator.prepare(
             network, optimizer, self._loader(rows["train"], training=True)
         )
+        self.scheduler = make_scheduler(self.optimizer, p, len(self.train_loader))
         self.average = None
         if p.ema_decay:
             averaging = get_ema_multi_avg_fn(p.ema_decay)
@@ -208,7 +274,7 @@ class Trainer:
             )
         self.val_rows = rows["val"]
         # Prepared once: Accelerate keeps every loader it prepares, and the loader its workers.
-        self.val_loader = self._eval_loader(self.val_rows)
+        self.val_loader = self._eval_loader(self.val_rows) if len(self.val_rows) else None
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch so far
@@ -244,7 +310,7 @@ class Trainer:
         return self.bare_network if self.average is None else self.average.module
 
     def fit(self, progress: bool = True) -> None:
-        """Train to the last epoch, then load the best epoch's weights."""
+        """Train to the last epoch, then load the weights that are kept."""
         self._resume()
         epochs = range(self.progress.epoch + 1, self.parameters.epochs + 1)
         shown = progress and self.accelerator.is_main_process
@@ -254,9 +320,8 @@ class Trainer:
         ) as bar:  # fmt: skip
             for epoch in epochs:
                 row = self._epoch(epoch)
-                bar.set_postfix(
-                    {k: f"{row[k]:.3f}" for k in ("train_loss", "val_loss", "val_macro_f1")}
-                )
+                told = ("train_loss", "val_loss", "val_macro_f1")
+                bar.set_postfix({name: f"{row[name]:.3f}" for name in told if name in row})
                 bar.update()
         if self.accelerator.is_main_process:
             self.run.write_weights(self.best)
@@ -265,18 +330,20 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         start = time.perf_counter()
-        row = {"epoch": epoch, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        row = {"epoch": epoch, "learning_rate": self.optimizer.param_groups[-1]["lr"]}
         begin = getattr(self.bare_network, "begin_epoch", None)
         last_stage = begin is None or begin(epoch, self.parameters.epochs)
         row |= {f"train_{name}": value for name, value in self._train_pass(epoch).items()}
-        row |= {f"val_{name}": value for name, value in self._validate().items()}
-        if last_stage:
+        if self.val_loader is not None:
+            row |= {f"val_{name}": value for name, value in self._validate().items()}
+        if last_stage and self.parameters.schedule == "plateau":
             self.scheduler.step(row["val_loss"])
         self.progress.epoch = epoch
         self.progress.seconds += time.perf_counter() - start
-        better = last_stage and row["val_macro_f1"] > self.progress.best_score
+        score = row.get("val_macro_f1", 0.0)
+        better = last_stage and (self.parameters.keep == "last" or score > self.progress.best_score)
         if better:
-            self.progress.best_score, self.progress.best_epoch = row["val_macro_f1"], epoch
+            self.progress.best_score, self.progress.best_epoch = score, epoch
         self.history.append(row)
         if self.accelerator.is_main_process:
             if better:
@@ -297,14 +364,20 @@ class Trainer:
         steps = 0
         for batch in self.train_loader:
             batch = complete(batch, self.arrays, self.parameters.augment)
+            batch, share, partners = mixed_up(batch, self.parameters.mixup)
             # Only full batches are compiled for: the rest of an epoch has another shape.
             full = len(batch["index"]) == self.parameters.batch_size
             with self.accelerator.autocast(), nullcontext() if full else self._uncompiled():
                 output = self.network(batch)
             loss, terms = self.criterion(output, batch["target"])
+            if partners is not None:
+                other, _ = self.criterion(output, batch["target"][partners])
+                loss = torch.lerp(other, loss, share)
             self.optimizer.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
             self.optimizer.step()
+            if self.parameters.schedule == "one-cycle":
+                self.scheduler.step()
             if self.average is not None:
                 self.average.update_parameters(self.bare_network)
             steps += 1

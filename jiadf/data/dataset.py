@@ -27,7 +27,8 @@ class Inputs:
     Attributes
     ----------
     streams
-        For each image type used, features float32 (N, V, F) or pixels uint8 (N, S, S, 3).
+        For each image type used, features float32 (N, V, F), pixels uint8 (N, S, S, 3), or views of
+        the fixed stages' output float16 (N, V, h, w, C).
     metadata
         Encoded metadata, float32 (N, D).
     target
@@ -97,11 +98,12 @@ class LesionDataset(Dataset):
         return batch
 
     def _stream(self, array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-        if array.dtype != np.uint8:  # features (N, V, F)
+        if array.dtype != np.uint8:  # features (N, V, F), or maps (N, V, h, w, C)
             views = np.zeros(len(rows), dtype=np.int64)
             if self.random_view:
                 views = torch.randint(array.shape[1], (len(rows),)).numpy()
-            return torch.from_numpy(array[rows, views])
+            values = torch.from_numpy(array[rows, views])
+            return values.permute(0, 3, 1, 2) if values.ndim == 4 else values  # maps: (B, C, h, w)
         return torch.from_numpy(array[rows]).permute(0, 3, 1, 2)  # (B, 3, S, S)
 
 

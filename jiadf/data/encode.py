@@ -3,8 +3,9 @@
 The vector is, in order: age, scaled by the training mean and standard deviation (a missing age is
 put at the mean); a flag for missing age; one-hot sex, site and skin tone over the categories of the
 schema; a flag for missing site; and, unless switched off, the seven MONET scores of the clinical
-and of the dermoscopic image, standardised likewise. A category outside the schema, or missing where
-a flag stands for it, is all zeros in its one-hot block.
+and of the dermoscopic image, standardised likewise (a missing one is put at the mean). A
+category outside the schema, or missing where a flag stands for it, is all zeros in its one-hot
+block.
 
 The fitted encoder is saved as JSON with the names of its columns, so a run can be read without
 this code.
@@ -71,7 +72,7 @@ class MetadataEncoder:
             blocks += [lesions[name].eq(value).fillna(False) for value in values]
         blocks.append(lesions["site"].isna())
         if self.use_monet:
-            blocks += [self._scaled(lesions, column) for column in MONET_COLUMNS]
+            blocks += [self._scaled(lesions, column).fillna(0.0) for column in MONET_COLUMNS]
         return np.stack([block.to_numpy(np.float32) for block in blocks], axis=1)
 
     def _scaled(self, lesions: pd.DataFrame, column: str) -> pd.Series:

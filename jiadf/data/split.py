@@ -62,14 +62,15 @@ def assign_folds(labels: pd.Series, n_folds: int = 5, seed: int = 0) -> pd.Serie
 def split_lesions(
     labels: pd.Series,
     n_folds: int = 5,
-    val_fold: int = 1,
+    val_fold: int | None = 1,
     test_fold: int | None = None,
     seed: int = 0,
 ) -> pd.Series:
     """Name each lesion's part: ``"train"``, ``"val"`` or ``"test"``.
 
     The defaults are the paper's split (A.2): one fifth for validation, no lesions kept for testing.
-    With ``test_fold`` the lesions of that fold take no part in training or in any choice.
+    Without ``val_fold`` none validate. With ``test_fold`` the lesions of that fold take no part in
+    training or in any choice.
 
     Returns
     -------
@@ -84,11 +85,12 @@ def split_lesions(
     for name, fold in {"val_fold": val_fold, "test_fold": test_fold}.items():
         if fold is not None and not 0 <= fold < n_folds:
             raise ValueError(f"{name} is {fold}; it must lie in 0 … {n_folds - 1}.")
-    if val_fold == test_fold:
+    if val_fold is not None and val_fold == test_fold:
         raise ValueError(f"val_fold and test_fold are both {val_fold}; choose two folds.")
     folds = assign_folds(labels, n_folds, seed)
     parts = pd.Series("train", index=labels.index, name="split")
-    parts[folds == val_fold] = "val"
+    if val_fold is not None:
+        parts[folds == val_fold] = "val"
     if test_fold is not None:
         parts[folds == test_fold] = "test"
     return parts

@@ -74,10 +74,12 @@ class NetworkConfig:
         one of the three modalities there are fewer tokens anyway, and it makes no difference.
     dropout : float
         On the features of each stream, in the metadata MLP and on MMFA's output.
+    monet_features : int
+        Last columns of the metadata that are MONET scores, half of them of each image.
     modality_dropout : float
         While training, each modality of each sample is missing with this probability, never all of
         them: a sample that would lose all keeps all. Missing is what it is at test time, see
-        `JIADF.streams`.
+        `JIADF.streams`. With the same probability the MONET scores of either image are.
     branches : {"all", "joint"}
         A head for each stream and the joint features, or for the joint features alone.
     decision : {"adf", "average", "joint"}
@@ -108,6 +110,7 @@ class NetworkConfig:
     modalities: str = "CDM"
     image_features: int = 0
     metadata_features: int = 0
+    monet_features: int = 0
     num_classes: int = 11
     metadata_width: int = 128
     fusion: str = "mmfa"

@@ -114,16 +114,20 @@ class ImageEncoder(nn.Module):
     ----------
     backbone : str
         Any timm model name.
-    weights : str or path
-        "auto": the packaged weights for the EfficientNet-Lites of `PACKAGED`, else timm's
-        pretrained ones; "random": untrained; anything else is the path of a .safetensors or .pth
-        file with the backbone's state dict.
+    weights : str, path or mapping
+        A state dict of the backbone; "auto": the packaged weights for the EfficientNet-Lites of
+        `PACKAGED`, else timm's pretrained ones; "random": untrained; anything else is the path of
+        a .safetensors or .pth file with the backbone's state dict.
     drop_rate : float
         Dropout on the pooled features while training.
     features : {"pooled", "stages"}
         What an image's features are: the backbone's pooled output; or mean and standard deviation
         over locations of the maps of its last two stages, which a layer made for ImageNet's classes
         has not passed yet.
+    frozen_stages : int
+        Stages of the backbone, after its stem, that are fixed together with the stem: their weights
+        take no gradient and their batch norms stay in evaluation mode. 0 fixes nothing, not even
+        the stem. Only for timm's EfficientNets.
 
     Attributes
     ----------
@@ -143,9 +147,10 @@ class ImageEncoder(nn.Module):
     def __init__(
         self,
         backbone: str = DEFAULT_BACKBONE,
-        weights: str | Path = "auto",
+        weights: str | Path | Mapping[str, Tensor] = "auto",
         drop_rate: float = 0.0,
         features: str = "pooled",
+        frozen_stages: int = 0,
     ) -> None:
         super().__init__()
         import timm
@@ -164,7 +169,9 @@ class ImageEncoder(nn.Module):
             model = _create_pretrained(backbone, **options)
         else:
             state, source = None, ""
-            if weights == "auto":
+            if isinstance(weights, Mapping):
+                state, source = weights, "the given state dict"
+            elif weights == "auto":
                 state, source = packaged_state_dict(packaged), PACKAGED[packaged][0]
             elif weights != "random":
                 state, source = file_state_dict(Path(weights), backbone), str(weights)
@@ -179,6 +186,11 @@ class ImageEncoder(nn.Module):
         self.features = features
         if features == "stages":
             self.num_features = 2 * sum(info["num_chs"] for info in model.feature_info[-STAGES:])
+        self.frozen_stages = frozen_stages
+        if frozen_stages:
+            self._check_stages()
+            for module in self.first_modules():
+                module.requires_grad_(False).eval()
         self.mean = tuple(model.pretrained_cfg["mean"])
         self.std = tuple(model.pretrained_cfg["std"])
         scale = 1.0 / (255.0 * torch.tensor(self.std))
@@ -209,8 +221,51 @@ class ImageEncoder(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         return torch.addcmul(self._offset, images.to(self._scale.dtype), self._scale)
 
+    def _check_stages(self) -> None:
+        if not all(hasattr(self.backbone, n) for n in ("conv_stem", "bn1", "blocks", "conv_head")):
+            raise ValueError(
+                f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} is none of timm's "
+                "EfficientNets, whose stages are known; set frozen_stages to 0"
+            )
+        count = len(self.backbone.blocks)
+        if self.frozen_stages > count or self.features != "pooled":
+            raise ValueError(
+                f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} has {count} "
+                "stages, and backbone_features must be pooled"
+            )
+
+    def first_modules(self) -> list[nn.Module]:
+        """Return the stem and the fixed stages."""
+        backbone = self.backbone
+        return [backbone.conv_stem, backbone.bn1, *backbone.blocks[: self.frozen_stages]]
+
+    def first_stages(self, images: Tensor) -> Tensor:
+        """Run the stem and the fixed stages on normalised images, (B, 3, H, W) -> (B, C, h, w)."""
+        for module in self.first_modules():
+            images = module(images)
+        return images
+
+    def other_stages(self, maps: Tensor) -> Tensor:
+        """Run what follows on the fixed stages, (B, C, h, w) -> (B, num_features)."""
+        backbone = self.backbone
+        for stage in backbone.blocks[self.frozen_stages :]:
+            maps = stage(maps)
+        return backbone.forward_head(backbone.bn2(backbone.conv_head(maps)))
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        """Set the mode of all but the fixed stages, which stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_stages:
+            for module in self.first_modules():
+                module.eval()
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images, (B, 3, H, W) -> (B, num_features)."""
+        if self.frozen_stages:
+            with torch.no_grad():
+                maps = self.first_stages(images)
+            return self.other_stages(maps)
         if self.features == "pooled":
             return self.backbone(images)
         maps = self.backbone.forward_intermediates(

@@ -139,6 +139,9 @@ class JointIndividualLoss(nn.Module):
         Of "effective-number".
     tau : float
         Of "logit-adjusted".
+    label_smoothing : float
+        Share of the target that is spread evenly over the classes, in every term (Szegedy et al.,
+        *Rethinking the Inception architecture*, CVPR 2016).
 
     Notes
     -----
@@ -156,6 +159,7 @@ class JointIndividualLoss(nn.Module):
         num_classes: int = 11,
         beta: float = 0.999,
         tau: float = 1.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if class_weighting not in CLASS_WEIGHTINGS:
@@ -175,6 +179,7 @@ class JointIndividualLoss(nn.Module):
             )
         self.lambdas = dict(lambdas)
         self.class_weighting = class_weighting
+        self.label_smoothing = label_smoothing
         weight = adjustment = None
         if class_weighting == "logit-adjusted":
             adjustment = tau * log_class_prior(labels, num_classes)
@@ -191,6 +196,8 @@ class JointIndividualLoss(nn.Module):
         Of the `rows`, (B,) bool, alone, if given; 0 if they are none.
         """
         losses = -log_posterior.gather(-1, target.unsqueeze(-1)).squeeze(-1)  # (B,)
+        if self.label_smoothing:
+            losses = torch.lerp(losses, -log_posterior.mean(-1), self.label_smoothing)
         losses = losses if self.weight is None else self.weight[target] * losses
         return losses.mean() if rows is None else (losses * rows).sum() / rows.sum().clamp_min(1)
 

@@ -177,7 +177,8 @@ class JIADF(nn.Module):
         if "M" in config.modalities:
             if encoded:
                 encoded = {"image": torch.cat(list(encoded.values()), dim=-1)}
-            metadata = _without(batch["metadata"], missing.get("metadata"))
+            metadata = self._drop_scores(batch["metadata"])
+            metadata = _without(metadata, missing.get("metadata"))
             encoded["metadata"] = self.metadata_encoder(metadata)
         return {name: encoded[name] for name in config.stream_widths}
 
@@ -193,6 +194,16 @@ class JIADF(nn.Module):
         drop = torch.rand(lacking.shape, device=first.device) < self.config.modality_dropout
         drop &= ~(drop | lacking).all(dim=1, keepdim=True)
         return dict(zip(names, (drop | lacking).unbind(1), strict=True))
+
+    def _drop_scores(self, metadata: Tensor) -> Tensor:
+        """Put the MONET scores of an image at their mean, zero, for some training samples."""
+        config = self.config
+        if not (self.training and config.modality_dropout > 0 and config.monet_features):
+            return metadata
+        keep = torch.rand(len(metadata), 2, device=metadata.device) >= config.modality_dropout
+        keep = keep.repeat_interleave(config.monet_features // 2, dim=1)  # (B, scores)
+        scores = metadata[:, -config.monet_features :] * keep
+        return torch.cat([metadata[:, : -config.monet_features], scores], dim=1)
 
     def tokens(self, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what MMFA relates, by the names and in the order of `token_widths`."""

@@ -65,7 +65,7 @@ def backbone_table(
         if p.regime == "frozen" and image_streams(p)
     }
     for (name, *_, size), p in kinds.items():
-        encoder = image_encoder(p).eval()
+        encoder = image_encoder(p, image_streams(p)[0]).eval()
         paths = lesions[f"{image_streams(p)[0]}_path"]
         images = cache_images(paths, size, cache_dir, progress=False).pixels[rows]
         pixels = encoder.normalise(torch.from_numpy(np.array(images)))

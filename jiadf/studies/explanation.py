@@ -57,7 +57,7 @@ from jiadf.explain import (
     open_network,
 )
 from jiadf.grid import Grid, GridRun
-from jiadf.inputs import image_encoder, targets
+from jiadf.inputs import image_encoder, image_streams, targets
 from jiadf.randomise import cascade, randomised
 from jiadf.runs import Run
 from jiadf.train import train
@@ -143,7 +143,7 @@ class _Bench:
     def __init__(self, lesions, cache_dir, first: GridRun, seed: int) -> None:
         self.lesions, self.cache_dir, self.seed = lesions, cache_dir, seed
         p = first.parameters
-        self.backbone = image_encoder(p) if p.regime == "frozen" else None
+        self.backbone = image_encoder(p, image_streams(p)[0]) if p.regime == "frozen" else None
         streams = open_network(Run(first.path), self.backbone).streams
         self.pictures = {
             name: cache_images(

@@ -82,9 +82,9 @@ def corrupted_pictures(
 ) -> dict[Damage, np.ndarray]:
     """Damage the sample's pictures, one stream at a time: features, or pixels in `finetune`."""
     p = parameters
-    encoder = image_encoder(p) if p.regime == "frozen" else None
     result = {}
     for stream in ("clinical", "dermoscopic"):
+        encoder = image_encoder(p, stream) if p.regime == "frozen" else None
         images = cache_images(lesions[f"{stream}_path"], p.image_size, cache_dir, progress=False)
         for kind in CORRUPTIONS:
             for severity in severities:
@@ -163,9 +163,9 @@ def shortcut_probes(grid: Grid, lesions: pd.DataFrame, cache_dir, size: int) -> 
     The frames are read at ``size`` pixels. Folds are the grid's; so is what is scored.
     """
     base = make_parameters(grid.base)
-    encoder = image_encoder(base)
     streams = {}
     for stream in ("clinical", "dermoscopic"):
+        encoder = image_encoder(base, stream)
         images = border_images(lesions[f"{stream}_path"], size, cache_dir)
         streams[stream] = frozen_features(
             images, encoder, cache_dir=cache_dir, progress=False, device=resolve_device(base.device)
