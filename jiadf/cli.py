@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jiadf import __version__, cli_submission
+from jiadf import __version__, cli_record, cli_submission
 from jiadf.cli_options import (
     CacheOption,
     DataOption,
@@ -177,6 +177,7 @@ def params() -> None:
 
 
 app.add_typer(cli_submission.app)  # without a name: its commands stand beside these
+app.add_typer(cli_record.app)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,209 @@
+"""The tables of a record: their columns, checked whenever they are written or read.
+
+A record of predictions has a row a system, seed and lesion:
+
+==================== ============================================================================
+``system``           name of the model
+``seed``             int16, of its training
+``lesion_id``        the lesion
+``fold``             int8, the fold whose network scored it, and that took nothing from it
+``AKIEC`` … ``VASC`` float32, four decimals: probability of the class
+``joint_AKIEC`` …    float32, four decimals, null where a system has no such branch: the branch's
+                     own probability; so for each of :data:`BRANCHES`
+``weight_joint`` …   float32, four decimals, null likewise: weight of the branch in the decision
+==================== ============================================================================
+
+The lesions of all records of a folder stand in one table more, ``lesions.parquet``.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import pandera.errors
+import pandera.pandas as pa
+
+from jiadf.data.schema import AGE_RANGE, CLASSES, SEXES, SITES, SKIN_TONES
+
+BRANCHES = ("image", "clinical", "dermoscopic", "metadata", "joint")
+KEYS = ("system", "seed", "lesion_id")
+DECIMALS = 4
+TOLERANCE = 0.002  # of a sum of rounded probabilities
+SHOWN = 5  # faults that a message spells out
+
+
+class RecordError(ValueError):
+    """A record cannot be written or used; the message names file, place and remedy."""
+
+
+def branch_columns(branch: str) -> list[str]:
+    """Return the columns of a branch's eleven probabilities, e.g. ``joint_MEL``."""
+    return [f"{branch}_{code}" for code in CLASSES]
+
+
+def _id() -> pa.Column:
+    return pa.Column(str, pa.Check.str_matches(r"\S"), coerce=True)
+
+
+def _share(**options: bool) -> pa.Column:
+    return pa.Column("float32", pa.Check.in_range(0, 1), coerce=True, **options)
+
+
+def _category(values: Iterable[str], nullable: bool = False) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(list(values)), nullable=nullable, coerce=True)
+
+
+PREDICTIONS = pa.DataFrameSchema(
+    {
+        "system": _id(),
+        "seed": pa.Column("int16", coerce=True),
+        "lesion_id": _id(),
+        "fold": pa.Column("int8", pa.Check.ge(0), coerce=True),
+        **{code: _share() for code in CLASSES},
+        **{
+            column: _share(nullable=True, required=False)
+            for branch in BRANCHES
+            for column in (*branch_columns(branch), f"weight_{branch}")
+        },
+    },
+    strict=True,
+    name="recorded predictions",
+)
+
+LESIONS = pa.DataFrameSchema(
+    {
+        "lesion_id": pa.Column(str, unique=True, coerce=True),
+        "label": _category(CLASSES),
+        "fold": pa.Column("int8", pa.Check.ge(0), coerce=True),
+        "age_approx": pa.Column(
+            "float32", pa.Check.in_range(*AGE_RANGE), nullable=True, coerce=True
+        ),
+        "sex": _category(SEXES),
+        "skin_tone_class": pa.Column("int8", pa.Check.isin(SKIN_TONES), coerce=True),
+        "site": _category(SITES, nullable=True),
+        "diagnosis_full": pa.Column(str, nullable=True, coerce=True),
+        "diagnosis_confirm_type": pa.Column(str, nullable=True, coerce=True),
+    },
+    strict=True,
+    name="lesions",
+)
+
+
+def check_predictions(table: pd.DataFrame, file: str, remedy: str) -> pd.DataFrame:
+    """Check a table of predictions and give its columns their types and their order.
+
+    Parameters
+    ----------
+    table
+        The columns above, in any order.
+    file, remedy
+        What a message names and advises.
+
+    Raises
+    ------
+    RecordError
+        For columns, types, values or keys that a record may not have, naming system, seed and
+        lesion.
+    """
+    table = _check_columns(table, PREDICTIONS, KEYS, file, remedy)
+    faults = [
+        f"{_place(table, row, KEYS)}: stands there twice"
+        for row in np.flatnonzero(table.duplicated(list(KEYS)))
+    ]
+    faults += _wrong_sums(table, list(CLASSES), "the probabilities")
+    for branch in BRANCHES:
+        columns = [c for c in branch_columns(branch) if c in table]
+        if columns and len(columns) < len(CLASSES):
+            lacking = [c for c in branch_columns(branch) if c not in table]
+            faults.append(f"branch {branch!r} has no column {', '.join(lacking)}")
+        faults += _wrong_sums(table, columns, f"the probabilities of branch {branch!r}")
+    weights = [c for branch in BRANCHES if (c := f"weight_{branch}") in table]
+    faults += _wrong_sums(table, weights, "the branch weights", partly=True)
+    faults += [] if faults else _uneven(table)
+    refuse(faults, file, remedy)
+    return table
+
+
+def check_lesions(table: pd.DataFrame, file: str, remedy: str) -> pd.DataFrame:
+    """Check a lesion table likewise; raises as :func:`check_predictions`."""
+    return _check_columns(table, LESIONS, ("lesion_id",), file, remedy)
+
+
+def refuse(faults: list[str], file: str, remedy: str) -> None:
+    """Raise :class:`RecordError` if there are faults: the first ones, and how many more."""
+    if faults:
+        more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        lines = "\n  ".join([f"{file}:", *faults[:SHOWN], *more])
+        raise RecordError(f"{lines}\nRemedy: {remedy}.")
+
+
+def _check_columns(
+    table: pd.DataFrame, schema: pa.DataFrameSchema, keys: Iterable[str], file: str, remedy: str
+) -> pd.DataFrame:
+    table = table.reset_index(drop=True)
+    faults: list[str] = []
+    try:
+        table = schema.validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        typed = cases["check"].str.match(r"dtype\(")  # tells again what its coercion tells
+        cases = cases if typed.all() else cases[~typed]
+        fields = zip(*(cases[n] for n in ("column", "check", "failure_case", "index")), strict=True)
+        faults = list(dict.fromkeys(_message(table, keys, *field) for field in fields))
+    refuse(faults, file, remedy)
+    return table[[name for name in schema.columns if name in table]]
+
+
+def _message(
+    table: pd.DataFrame, keys: Iterable[str], column: str, check: str, value: object, row: object
+) -> str:
+    if check == "column_in_dataframe":
+        return f"there is no column {value!r}"
+    if check == "column_in_schema":
+        return f"{value!r} is not a column of a record"
+    if pd.isna(row):
+        return f"column {column!r}: {check}, but found {value}"
+    value = f"{value:g}" if isinstance(value, float) else value
+    kind = re.sub(r"coerce_dtype\('(\w+)'\)", r"is no \1", check)
+    reason = {"not_nullable": "is empty", "field_uniqueness": "stands there twice"}.get(kind, kind)
+    return f"{_place(table, int(row), keys)}: {column} = {value}: {reason}"
+
+
+def _place(table: pd.DataFrame, row: int, keys: Iterable[str]) -> str:
+    named = [f"{key.removesuffix('_id')} {table.at[row, key]}" for key in keys if key in table]
+    return ", ".join(named)
+
+
+def _wrong_sums(
+    table: pd.DataFrame, columns: list[str], what: str, partly: bool = False
+) -> list[str]:
+    """Tell rows whose values do not sum to 1; a row may be empty, and have gaps if ``partly``."""
+    if not columns:
+        return []
+    values = table[columns].to_numpy(np.float64)
+    there = ~np.isnan(values)
+    sums = np.where(there, values, 0).sum(1)
+    gaps = np.zeros(len(table), bool) if partly else there.any(1) & ~there.all(1)
+    wrong = there.any(1) & ~gaps & (np.abs(sums - 1) > TOLERANCE)
+    faults = [
+        f"{_place(table, row, KEYS)}: {what} sum to {sums[row]:.4f}, not 1"
+        for row in np.flatnonzero(wrong)
+    ]
+    return faults + [
+        f"{_place(table, row, KEYS)}: {what} are partly empty" for row in np.flatnonzero(gaps)
+    ]
+
+
+def _uneven(table: pd.DataFrame) -> list[str]:
+    """Tell the systems and seeds whose lesions are not those of the first one."""
+    faults, expected, first = [], None, ""
+    for (system, seed), lesions in table.groupby(["system", "seed"], sort=False)["lesion_id"]:
+        here, name = set(lesions), f"system {system}, seed {seed}"
+        if expected is None:
+            expected, first = here, name
+        elif here != expected:
+            lesion = min(here ^ expected)
+            verb = "lacks" if lesion in expected else "alone has"
+            faults.append(f"{name}: {verb} lesion {lesion}, unlike {first}")
+    return faults
