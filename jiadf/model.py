@@ -1,0 +1,345 @@
+"""A trained JI-ADF for anybody's lesions, one at a time or a table of them.
+
+    >>> import jiadf
+    >>> model = jiadf.load_model()  # doctest: +SKIP
+    >>> model.predict("arm.jpg", "arm_dermoscope.jpg", age=62, sex="female")  # doctest: +SKIP
+    >>> model.predict_table("lesions.csv")  # doctest: +SKIP
+
+:func:`load_model` loads the network that the package brings, or any run of the `finetune` regime.
+What a lesion lacks the network is told, as in training with ``modality_dropout``. Not a medical
+device: for research and teaching only.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+
+from jiadf.build import build_network, load_weights
+from jiadf.config import Parameters
+from jiadf.data.dataset import Inputs, LesionDataset
+from jiadf.data.encode import MONET_COLUMNS, MetadataEncoder
+from jiadf.data.images import decode
+from jiadf.data.schema import CLASS_NAMES, CLASSES, LESION_COLUMNS
+from jiadf.inputs import image_streams, resolve_device, targets
+from jiadf.open_image import ImageSource
+from jiadf.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
+from jiadf.predict import Prediction, prediction_table
+from jiadf.runs import Run, RunError
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+NOT_A_DEVICE = "Not a medical device: for research and teaching only."
+_CHUNK = 256  # lesions whose images are decoded at a time
+_told: set[str] = set()
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LesionPrediction:
+    """What the network says of one lesion.
+
+    Attributes
+    ----------
+    probabilities
+        By class code, summing to one; equation (6) of the paper.
+    branches
+        Each branch's own probabilities, a row a branch: what the gate mixes.
+    weights
+        The gate's weight of each branch, equation (5); None where one head decides.
+    missing
+        What the lesion lacks, in words.
+    """
+
+    probabilities: pd.Series
+    branches: pd.DataFrame
+    weights: pd.Series | None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Code of the most probable class."""
+        return str(self.probabilities.idxmax())
+
+    def __repr__(self) -> str:
+        first, *others = self.probabilities.sort_values(ascending=False).head(3).items()
+        lines = [f"{first[0]} ({CLASS_NAMES[first[0]]}) {first[1]:.2f}"]
+        lines[0] += ", then " + ", ".join(f"{code} {value:.2f}" for code, value in others)
+        lines += [text for text in (self._gate(), self._lacking()) if text]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        bar = "display:inline-block;height:.7em;background:currentColor;opacity:.5;width:"
+        left = "<td style='text-align:left;min-width:9em'>"
+        rows = "".join(
+            f"<tr><td><b>{code}</b></td>{left}{escape(CLASS_NAMES[code])}</td>"
+            f"<td>{value:.2f}</td>{left}"
+            f"<span style='{bar}{8 * value:.2f}em'></span></td></tr>"
+            for code, value in self.probabilities.sort_values(ascending=False).items()
+        )
+        notes = [text for text in (self._gate(), self._lacking(), NOT_A_DEVICE) if text]
+        head = "<tr><th></th><th>class</th><th>probability</th><th></th></tr>"
+        return f"<table>{head}{rows}</table><p>{'<br>'.join(map(escape, notes))}</p>"
+
+    def _gate(self) -> str:
+        if self.weights is None:
+            return ""
+        told = ", ".join(f"{name} {value:.2f}" for name, value in self.weights.items())
+        return f"branch weights: {told}"
+
+    def _lacking(self) -> str:
+        return f"missing: {', '.join(self.missing)}" if self.missing else ""
+
+
+def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
+    """Load a trained network.
+
+    Parameters
+    ----------
+    path
+        Folder of a finished run of the `finetune` regime; the packaged one if None.
+    device
+        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
+
+    Raises
+    ------
+    jiadf.runs.RunError
+        A ValueError, if there is no such run, or it cannot take photographs.
+    """
+    model = Model(path, device)
+    if NOT_A_DEVICE not in _told:
+        _told.add(NOT_A_DEVICE)
+        print(NOT_A_DEVICE, file=sys.stderr)
+    return model
+
+
+def pretrained_path() -> Path:
+    """Return the run folder that the package brings, or raise :class:`jiadf.runs.RunError`."""
+    if not (Run(PRETRAINED).finished and (PRETRAINED / "model.safetensors").exists()):
+        raise RunError(
+            f"this installation of jiadf brings no trained model ({PRETRAINED}): install the "
+            "package again, or name a run folder of your own, trained with regime=finetune."
+        )
+    return PRETRAINED
+
+
+class Model:
+    """A trained network with its metadata encoder; see :func:`load_model`.
+
+    Attributes
+    ----------
+    run
+        The run folder.
+    parameters
+        The run's parameters.
+    encoder
+        Its fitted metadata encoder.
+    network
+        The network, in evaluation mode, on ``device``.
+    device
+        Where it computes.
+    """
+
+    def __init__(self, path: str | Path | None = None, device: str = "auto") -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device is {device!r}; it must be auto, cpu or cuda.")
+        self.run = Run(pretrained_path() if path is None else Path(path))
+        self.parameters: Parameters = self.run.parameters
+        if self.parameters.regime != "finetune" or not image_streams(self.parameters):
+            raise RunError(
+                f"{self.run.path}: a {self.parameters.regime} run on modalities "
+                f"{self.parameters.modalities} takes no photographs; give one that was trained "
+                "end to end (regime=finetune) on images."
+            )
+        self.run.text("metrics.json")  # an unfinished run has none, and is told
+        source = self.run.path / "encoder.json"
+        self.encoder = MetadataEncoder.from_json(self.run.text("encoder.json"), source)
+        self.device = torch.device(resolve_device(device))
+        widths = Inputs({}, np.zeros((0, len(self.encoder.columns)), np.float32), np.zeros(0, int))
+        network = build_network(self.parameters, widths, pretrained=False)
+        load_weights(network, self.run.weights(), str(self.run.path))
+        self.network = network.to(self.device).eval()
+
+    def __repr__(self) -> str:
+        p = self.parameters
+        return f"Model({self.run.path}: {p.method}, {p.backbone} at {p.image_size} pixels)"
+
+    def predict(
+        self,
+        clinical: ImageSource | None = None,
+        dermoscopic: ImageSource | None = None,
+        *,
+        age: float | None = None,
+        sex: str | None = None,
+        site: str | None = None,
+        skin_tone: int | None = None,
+        monet: Mapping[str, float] | None = None,
+    ) -> LesionPrediction:
+        """Predict one lesion; whatever is not given is missing, which the network is told.
+
+        Parameters
+        ----------
+        clinical, dermoscopic
+            The close-up and the dermoscopic image, at least one of them: the path of a JPEG or
+            PNG, a PIL image, or an array uint8 (H, W, 3), RGB. A large JPEG file is decoded at a
+            fraction of its size, as in training; an array of it is not, and can differ a little.
+        age
+            In years.
+        sex
+            ``female`` or ``male``.
+        site
+            One of :data:`jiadf.data.schema.SITES`.
+        skin_tone
+            0 very dark to 5 very light.
+        monet
+            MONET scores by their names in :data:`jiadf.data.encode.MONET_COLUMNS`, 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            Naming every argument that cannot be used, and why.
+        """
+        if clinical is None and dermoscopic is None:
+            raise ValueError("clinical and dermoscopic are both None; give at least one image.")
+        for name in set(monet or {}) - set(MONET_COLUMNS):
+            near = difflib.get_close_matches(str(name), MONET_COLUMNS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"monet: there is no score {name!r}; did you mean {near!r}?")
+        cells = {"clinical": clinical, "dermoscopic": dermoscopic, "age": age, "sex": sex}
+        cells |= {"site": site, "skin_tone": skin_tone, **(monet or {})}
+        try:
+            own = make_lesions({1: cells}, list(cells), self.parameters.image_size, "arguments")
+            prediction = self.predict_inputs(self._own_inputs(own))
+        except OwnImagesError as error:
+            told = [f"{fault.message}. Remedy: {fault.remedy}." for fault in error.faults]
+            raise ValueError("\n".join(told)) from None
+        branches = pd.DataFrame(
+            {name: softmax(logits[0].astype(float)) for name, logits in prediction.logits.items()},
+            index=list(CLASSES),
+        ).T
+        weights = None
+        if prediction.weights is not None:
+            weights = pd.Series(prediction.weights[0], list(prediction.logits), name="weight")
+        posterior = pd.Series(prediction.posterior[0], list(CLASSES), name="probability")
+        return LesionPrediction(posterior, branches, weights, tuple(own.lacking()))
+
+    def predict_table(self, table: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
+        """Predict the lesions of a CSV or DataFrame, as :mod:`jiadf.own_images` describes it.
+
+        What lesions lack is told in a line on standard error.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by ``lesion_id``: eleven probabilities and, if there are any, branch weights.
+
+        Raises
+        ------
+        jiadf.own_images.OwnImagesError
+            A ValueError with every fault of the table and its images.
+        """
+        own = read_own_images(table, self.parameters.image_size)
+        inputs = self._own_inputs(own)
+        if lacking := own.lacking():
+            told = ", ".join(f"{name} {count}" for name, count in lacking.items())
+            print(f"missing, of {len(own.lesions)} lesions: {told}", file=sys.stderr)
+        return prediction_table(own.lesions, self.predict_inputs(inputs))
+
+    def predict_lesions(self, lesions: pd.DataFrame) -> pd.DataFrame:
+        """Predict a table of :func:`jiadf.data.read.read_lesions`; no cache is read or written.
+
+        Returns
+        -------
+        DataFrame
+            As of :meth:`predict_table`.
+        """
+        starts = range(0, len(lesions), _CHUNK)
+        chunks = [lesions.iloc[start : start + _CHUNK] for start in starts]
+        tables = [prediction_table(part, self.predict_inputs(self.inputs(part))) for part in chunks]
+        return pd.concat(tables).set_axis(lesions.index)
+
+    def inputs(self, lesions: pd.DataFrame) -> Inputs:
+        """Return what the network sees of a table of :func:`jiadf.data.read.read_lesions`.
+
+        A lesion whose ``clinical_path`` or ``dermoscopic_path`` is NaN lacks that image.
+        """
+        size = self.parameters.image_size
+        pixels, missing = {}, {}
+        with ThreadPoolExecutor() as pool:
+            for name in image_streams(self.parameters):
+                paths = lesions[f"{name}_path"]
+                missing[name] = paths.isna().to_numpy()
+                pixels[name] = np.zeros((len(paths), size, size, 3), np.uint8)
+                decoded = pool.map(lambda path: decode(path, size), paths.dropna())
+                for row, image in zip(np.flatnonzero(~missing[name]), decoded, strict=True):
+                    pixels[name][row] = image
+        return self._inputs(lesions, pixels, missing)
+
+    @torch.inference_mode()
+    def predict_inputs(self, inputs: Inputs) -> Prediction:
+        """Run the network over inputs of :meth:`inputs`, or a change of them, in its precision.
+
+        Returns
+        -------
+        jiadf.predict.Prediction
+            ``logits`` are those that the gate mixes, over their temperatures if it learned any.
+        """
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.parameters.mixed_precision)
+        if dtype is torch.float16 and self.device.type == "cpu":
+            dtype = None
+        data = LesionDataset(inputs, np.arange(len(inputs)))
+        parts: dict[str, list[torch.Tensor]] = {}
+        for start in range(0, len(data), self.parameters.batch_size):
+            items = list(range(start, min(start + self.parameters.batch_size, len(data))))
+            batch = {name: t.to(self.device) for name, t in data.__getitems__(items).items()}
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+                output = self.network(batch)
+            logits = output.logits
+            if output.mixed is not None:
+                logits = dict(zip(logits, output.mixed.unbind(1), strict=True))
+            values = {"log_posterior": output.log_posterior, "weights": output.weights}
+            for name, value in (values | {f"logits.{n}": v for n, v in logits.items()}).items():
+                if value is not None:
+                    parts.setdefault(name, []).append(value)
+        whole = {name: torch.cat(values).float().cpu().numpy() for name, values in parts.items()}
+        logits = {n.removeprefix("logits."): v for n, v in whole.items() if n.startswith("logits.")}
+        return Prediction(whole["log_posterior"], logits, whole.get("weights"))
+
+    def _own_inputs(self, own: OwnLesions) -> Inputs:
+        """Return inputs of own lesions, each of which has an image that the network reads."""
+        used = image_streams(self.parameters)
+        inputs = self._inputs(
+            own.lesions,
+            {name: own.pixels[name] for name in used},
+            {name: own.missing[name] for name in used},
+        )
+        blind = np.all([own.missing[name] for name in used], axis=0)
+        if blind.any():
+            raise ValueError(
+                f"{' and '.join(used)}: this network reads no other image, which {blind.sum()} "
+                f"lesions lack, the first {own.lesions.index[blind][0]}; give it, or another run."
+            )
+        lacking = [name for name, rows in inputs.missing.items() if rows.any()]
+        if self.parameters.method != "ji-adf" and lacking:
+            raise ValueError(
+                f"{', '.join(lacking)}: some lesions lack this, and method "
+                f"{self.parameters.method} cannot do without; give it, or a ji-adf run."
+            )
+        return inputs
+
+    def _inputs(
+        self,
+        lesions: pd.DataFrame,
+        pixels: Mapping[str, np.ndarray],
+        missing: Mapping[str, np.ndarray],
+    ) -> Inputs:
+        read = [*LESION_COLUMNS, *(MONET_COLUMNS if self.encoder.use_monet else ())]
+        none = lesions[read].isna().all(axis=1).to_numpy()
+        metadata = self.encoder.transform(lesions)
+        return Inputs(pixels, metadata, targets(lesions), missing={**missing, "metadata": none})
