@@ -302,7 +302,7 @@ def commented_yaml() -> str:
     for line, field in zip(
         to_yaml(Parameters()).splitlines(), Parameters.model_fields.values(), strict=True
     ):
-        lines += [f"# {field.description}", line]
+        lines += [f"# {' '.join(field.description.split())}", line]
     return "\n".join(lines) + "\n"
 
 

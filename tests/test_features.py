@@ -4,7 +4,15 @@ import torch
 
 from jiadf import features
 from jiadf.data.images import cache_images
-from jiadf.features import Standardise, frozen_features, view_of
+from jiadf.features import (
+    FirstStages,
+    OtherStages,
+    PixelViews,
+    Standardise,
+    cached_views,
+    frozen_features,
+    view_of,
+)
 from jiadf.models.encoders import ImageEncoder
 
 
@@ -39,9 +47,9 @@ def test_more_views_and_a_second_call_reuse_what_is_there(images, encoder, tmp_p
     one = frozen_features(images, encoder, 1, cache_dir=tmp_path, progress=False)
     calls = []
     extract = features._extract
-    monkeypatch.setattr(features, "_extract", lambda *a: (calls.append(a[2]), extract(*a)))
+    monkeypatch.setattr(features, "_extract", lambda *a: (calls.append(a[1]), extract(*a)))
     two = frozen_features(images, encoder, 2, cache_dir=tmp_path, progress=False)
-    assert calls == [(1, 0)]
+    assert calls == [1]
     np.testing.assert_array_equal(two[:, 0], one[:, 0])
     frozen_features(images, encoder, 2, cache_dir=tmp_path, progress=False)
     assert len(calls) == 1
@@ -83,6 +91,30 @@ def test_an_interrupted_extraction_goes_on(images, encoder, tmp_path, monkeypatc
     resumed = frozen_features(images, Dies(), cache_dir=tmp_path, batch_size=5, progress=False)
     assert sum(seen[6:]) == 20  # four of eight batches had been noted
     np.testing.assert_allclose(resumed[:, 0], direct(images, encoder, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_stages_one_after_the_other_are_the_whole_backbone(images, encoder, tmp_path):
+    """In files too, and the first stages' files serve encoders that differ in the others."""
+    staged = ImageEncoder(frozen_stages=3)
+    options = {"cache_dir": tmp_path, "batch_size": 7, "progress": False}
+    first = cached_views(PixelViews(images), FirstStages(staged), 2, **options)
+    assert first.shape == (40, 2, 4, 4, 40)  # stride 8
+    assert first.dtype == np.float16
+    rows, views = np.array([3, 0, 39]), np.array([1, 0, 1])
+    picked = first[rows, views]
+    for i in range(3):
+        np.testing.assert_array_equal(picked[i], first.arrays[views[i]][rows[i]])
+    for view in (0, 1):
+        whole = direct(images, encoder, view)
+        found = cached_views(first, OtherStages(staged), 2, **options).arrays[view]
+        assert np.abs(found - whole).max() < 0.02 * np.abs(whole).max()  # float16 between them
+    files = set(tmp_path.rglob("*.npy"))
+    other = ImageEncoder(frozen_stages=3)
+    torch.nn.init.normal_(other.backbone.conv_head.weight)
+    again = cached_views(PixelViews(images), FirstStages(other), 2, **options)
+    assert again.keys == first.keys
+    cached_views(again, OtherStages(other), 1, **options)
+    assert len(set(tmp_path.rglob("*.npy")) - files) == 1
 
 
 def test_standardise_uses_the_training_statistics_and_survives_constants():

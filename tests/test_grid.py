@@ -168,6 +168,9 @@ def test_out_of_fold_scores_every_fold_once(write, tmp_path):
     folds = [(run.parameters.test_fold, run.parameters.val_fold) for run in runs[:3]]
     assert folds == [(0, 1), (1, 2), (2, 0)]
     assert len(runs) == 2 * 3
+    last = BASE | {"n_folds": 3, "keep": "last", "schedule": "one-cycle"}
+    runs = write(protocol="out-of-fold", base=last).runs(tmp_path)
+    assert {run.parameters.val_fold for run in runs} == {None}
 
 
 def test_runs_share_what_they_read(write, lesions, cache_dir, tmp_path, monkeypatch):

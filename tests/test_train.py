@@ -9,10 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
+from jiadf.config import ParameterError, make_parameters
+from jiadf.data.encode import MetadataEncoder
+from jiadf.data.images import cache_images
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
+from jiadf.inputs import prepare_inputs, trained_encoder
 from jiadf.metrics import summary
 from jiadf.models.configuration import VARIANTS, variant_settings
+from jiadf.models.encoders import ImageEncoder
 from jiadf.models.losses import JointIndividualLoss
 from jiadf.runs import Run, RunError
 from jiadf.train import (
@@ -20,6 +25,7 @@ from jiadf.train import (
     TrainingError,
     balanced_sampler,
     join_tensors,
+    mixed_up,
     split_tensors,
     train,
 )
@@ -456,3 +462,163 @@ def test_a_moving_average_resumes_exactly(few, cache_dir, finetune, tmp_path, mo
     pd.testing.assert_frame_equal(resumed.predictions, whole.predictions)
     for name, weight in resumed.weights().items():
         assert torch.equal(weight, whole.weights()[name]), name
+
+
+@pytest.fixture(scope="module")
+def two_cores(finetune):
+    """Make parameters like those of params/finetune.yaml, small, with changes."""
+
+    def make(**changes):
+        small = {
+            "frozen_stages": 3, "activation_views": 2, "mixed_precision": "bf16",
+            "schedule": "one-cycle", "keep": "last", "val_fold": None, "test_fold": 0,
+            "backbone_learning_rate": 5e-4, "ema_decay": 0.9, "epochs": 3,
+        }  # fmt: skip
+        return finetune(**(small | changes))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def by_schedule(few, cache_dir, two_cores, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "schedule"
+    parameters = two_cores(mixup=0.4, label_smoothing=0.1, modality_dropout=0.3)
+    return train(few, folder, parameters, cache_dir, progress=False)
+
+
+def test_a_run_by_schedule_needs_no_validation_and_keeps_its_last_epoch(by_schedule, few):
+    history, metrics = by_schedule.history, by_schedule.metrics
+    assert metrics["best_epoch"] == 3
+    assert set(metrics) == {"best_epoch", "test"}
+    assert not any(column.startswith("val_") for column in history)
+    parts = by_schedule.predictions["split"]
+    assert set(parts) == {"train", "test"}
+    assert (parts == "train").mean() > 0.7
+    assert history["learning_rate"].iloc[0] == pytest.approx(1e-3 / 25)
+    table = by_schedule.predictions
+    for branch in ("image", "metadata", "joint"):
+        probabilities = table[[f"{branch}_{code}" for code in CLASSES]]
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    mixed = sum(
+        table[[f"{branch}_{code}" for code in CLASSES]].to_numpy()
+        * table[[f"weight_{branch}"]].to_numpy()
+        for branch in ("image", "metadata", "joint")
+    )
+    np.testing.assert_allclose(mixed, table[list(CLASSES)], atol=1e-5)
+
+
+def test_a_run_by_schedule_resumes_to_the_same_weights(
+    by_schedule, few, cache_dir, tmp_path, monkeypatch
+):
+    original = Trainer._train_pass
+
+    def dies(self, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    monkeypatch.setattr(Trainer, "_train_pass", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(few, tmp_path / "r", by_schedule.parameters, cache_dir, progress=False)
+    monkeypatch.undo()
+    resumed = train(few, tmp_path / "r", by_schedule.parameters, cache_dir, progress=False)
+    pd.testing.assert_frame_equal(resumed.history, by_schedule.history)
+    for name, weight in by_schedule.weights().items():
+        assert torch.equal(resumed.weights()[name], weight), name
+
+
+def test_cached_activations_predict_what_pixels_do(by_schedule, few, cache_dir):
+    """The run predicted from the files of the fixed stages; a reader's images come as pixels."""
+    from jiadf.predict import predict
+
+    table = predict(by_schedule, few, cache_dir, progress=False)
+    kept = by_schedule.predictions[list(CLASSES)]
+    assert np.abs(table[list(CLASSES)] - kept).to_numpy().max() < 0.02
+
+
+def test_the_rates_of_backbones_and_heads_follow_the_schedule(
+    few, cache_dir, two_cores, tmp_path, monkeypatch
+):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *arguments, **named):
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    train(few, tmp_path / "r", two_cores(epochs=2, warmup=0.5), cache_dir, progress=False)
+    backbones, heads = np.array(rates).T
+    np.testing.assert_allclose(backbones, heads / 2)
+    top = heads.argmax()
+    assert heads[top] == pytest.approx(1e-3, rel=0.2)
+    assert 0 < top < len(heads) - 1
+    assert (np.diff(heads[: top + 1]) > 0).all()
+    assert (np.diff(heads[top:]) < 0).all()
+    assert heads[-1] < 1e-6
+
+
+def test_mixup_mixes_images_metadata_and_loss_alike():
+    torch.manual_seed(0)
+    batch = {
+        "clinical": torch.randint(256, (6, 3, 4, 4)).to(torch.uint8),
+        "dermoscopic": torch.randn(6, 5, 2, 2).half(),
+        "metadata": torch.randn(6, 7),
+        "target": torch.arange(6),
+    }
+    mixed, share, partners = mixed_up(batch, 0.4)
+    assert sorted(partners.tolist()) == list(range(6))
+    for name, tolerance in (("clinical", 0.51), ("dermoscopic", 2e-3), ("metadata", 1e-6)):
+        own, other = batch[name].double(), batch[name][partners].double()
+        assert mixed[name].dtype == batch[name].dtype
+        torch.testing.assert_close(
+            mixed[name].double(), share * own + (1 - share) * other, atol=tolerance, rtol=1e-3
+        )
+    assert torch.equal(mixed["target"], batch["target"])
+    assert mixed_up(batch, 0.0) == (batch, 1.0, None)
+
+
+def test_features_of_encoders_that_a_run_trained(
+    few, cache_dir, two_cores, tiny_parameters, tmp_path
+):
+    """`backbone_weights` may be runs, one an image type and fold, that left the scored fold out."""
+    for name, letter in (("clinical", "C"), ("dermoscopic", "D")):
+        parameters = two_cores(modalities=letter, epochs=1)
+        train(few, tmp_path / name / "fold0", parameters, cache_dir, progress=False)
+    given = {
+        "backbone_weights": str(tmp_path / "{image_type}" / "fold{fold}"), "frozen_stages": 3,
+        "mixed_precision": "bf16", "keep": "last", "schedule": "one-cycle", "val_fold": None,
+        "test_fold": 0, "epochs": 1,
+    }  # fmt: skip
+    run = train(few, tmp_path / "r", tiny_parameters(**given), cache_dir, progress=False)
+    again = prepare_inputs(
+        few, MetadataEncoder.from_json(run.text("encoder.json")), run.parameters, cache_dir,
+        progress=False,
+    )  # fmt: skip
+    for name in ("clinical", "dermoscopic"):
+        encoder = ImageEncoder(
+            weights=trained_encoder(tmp_path / name / "fold0", name, run.parameters)
+        ).eval()
+        images = cache_images(few[f"{name}_path"], 32, cache_dir, progress=False)
+        with torch.inference_mode():
+            whole = encoder(encoder.normalise(torch.from_numpy(np.array(images.pixels)))).numpy()
+        found = again.streams[name][:, 0]
+        assert np.abs(found - whole).max() < 0.1 * np.abs(whole).max()  # bfloat16
+        assert np.corrcoef(found.ravel(), whole.ravel())[0, 1] > 0.98
+    leaky = tiny_parameters(**(given | {"test_fold": 1}))
+    os.rename(tmp_path / "clinical" / "fold0", tmp_path / "clinical" / "fold1")
+    with pytest.raises(ValueError, match="trained on lesions of fold 1, which the run is scored"):
+        train(few, tmp_path / "leaky", leaky, cache_dir, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"val_fold": None}, "nothing can choose the epoch"),
+        ({"activation_views": 2}, "only the output of fixed stages can"),
+        ({"activation_views": 2, "frozen_stages": 3, "regime": "frozen"}, "only the output"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(changes, told):
+    with pytest.raises(ParameterError, match=told):
+        make_parameters({"regime": "finetune"} | changes)

@@ -31,11 +31,13 @@ def test_missing_and_unseen_values(lesions, encoder):
     changed = lesions.iloc[:3].copy()
     changed["age_approx"] = [np.nan, 50.0, 50.0]
     changed["site"] = [np.nan, "elbow", "trunk"]
+    changed["clinical_MONET_hair"] = [np.nan, 0.5, 0.5]
     table = encoder.transform(changed)
     columns = {name: i for i, name in enumerate(encoder.columns)}
     sites = [columns[f"site={site}"] for site in SITES]
     assert table[:, columns["age_missing"]].tolist() == [1, 0, 0]
     assert table[0, columns["age"]] == 0
+    assert table[0, columns["clinical_MONET_hair"]] == 0 != table[1, columns["clinical_MONET_hair"]]
     assert table[:, columns["site_missing"]].tolist() == [1, 0, 0]
     assert table[:, sites].sum(1).tolist() == [0, 0, 1]
     assert np.isfinite(table).all()

@@ -274,6 +274,35 @@ def test_gradients_of_flat_maps_are_finite():
     assert torch.isfinite(maps.grad).all()
 
 
+def test_fixed_stages_learn_nothing_and_keep_their_statistics():
+    torch.manual_seed(0)
+    plain, encoder = ImageEncoder(), ImageEncoder(frozen_stages=3)
+    images = torch.randn(4, 3, 64, 64)
+    plain.eval(), encoder.eval()
+    torch.testing.assert_close(encoder(images), plain(images))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.train()
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=0.1)
+    encoder(images).square().mean().backward()
+    optimizer.step()
+    first = ("backbone.conv_stem.", "backbone.bn1.", *(f"backbone.blocks.{i}." for i in range(3)))
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(first), name
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backbone": "resnet18", "weights": "random"}, "none of timm's EfficientNets"),
+        ({"frozen_stages": 8}, "has 7 stages"),
+        ({"features": "stages"}, "must be pooled"),
+    ],
+)
+def test_stages_that_cannot_be_fixed_are_refused(options, told):
+    with pytest.raises(ValueError, match=f"frozen_stages is .*{told}"):
+        ImageEncoder(**({"frozen_stages": 3} | options))
+
+
 def test_unknown_features_are_refused():
     with pytest.raises(ValueError, match="choose pooled or stages"):
         ImageEncoder(SMALL, weights="random", features="all")

@@ -82,6 +82,17 @@ def test_equals_the_transcription_of_equation_7(weighting, decision):
     )
 
 
+@pytest.mark.parametrize("decision", ["adf", "joint"])
+def test_smoothed_labels_are_a_mean_over_all_classes_labels(decision):
+    logits, target = torch.randn(5, 3, 11), torch.randint(11, (5,))
+    output = output_of(logits, decision)
+    plain = JointIndividualLoss(LAMBDAS)
+    smooth, _ = JointIndividualLoss(LAMBDAS, label_smoothing=0.2)(output, target)
+    every = [plain(output, torch.full_like(target, k))[0] for k in range(11)]
+    expected = 0.8 * plain(output, target)[0] + 0.2 * sum(every) / 11
+    torch.testing.assert_close(smooth, expected)
+
+
 def test_terms_are_the_unweighted_parts_of_the_total():
     output, target = output_of(torch.randn(6, 3, CLASSES)), torch.tensor([0, 1, 2, 3, 0, 1])
     total, terms = JointIndividualLoss(LAMBDAS, num_classes=CLASSES)(output, target)
