@@ -1,18 +1,24 @@
 """How much of the bare network's speed end-to-end training keeps.
 
-    python benchmarks/finetune.py [--backbone NAME] [--compile] [--grid FILE] [--json FILE]
+    python benchmarks/finetune.py [--params FILE] [-p NAME=VALUE] [--grid FILE] [--json FILE]
 
-Each round times three things in turn, over as many full batches: the bare network (forward, loss,
-backward, step of the optimiser, over batches that are normalised float tensors on the device
-already), and the training pass of ``jiadf train`` with its images on the host and on the device:
-loader, transfer, augmentation, normalisation and the sums of the losses are in it. Network,
-precision, memory format and optimiser are the same, and weights are random, so that nothing is
-fetched; ratios are taken within a round, and the median over rounds is what to quote. A first round
-warms up and is not counted; it also compiles where that is asked for.
+Each round times in turn, over as many full batches:
+
+- the bare network (forward, loss, backward, step of the optimiser, over batches that are normalised
+  float tensors on the device already), and on a CPU in bfloat16 the same with PyTorch's own
+  gradients of depthwise convolutions in place of :mod:`jiadf.models.depthwise`;
+- the training pass of ``jiadf train`` with its images on the host, on the device, and, where stages
+  are fixed, with their cached output: loader, transfer, augmentation, normalisation and the sums of
+  the losses are in it;
+- validation.
+
+Network, precision, memory format and optimiser are the same, and weights are random, so that
+nothing is fetched; ratios are taken within a round, and the median over rounds is what to quote. A
+first round warms up and is not counted; it also compiles where that is asked for. Parameters are
+those of ``params/finetune.yaml`` without a GPU, of ``params/paper.yaml`` with one.
 
 With ``--grid`` the rates tell what a grid would cost at this size, network and device: training
 images and validation images (their rate is measured too), not start-up, compilation and files.
-Defaults are small without a GPU, and say nothing about one.
 """
 
 import argparse
@@ -21,23 +27,26 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from timm.layers import Conv2dSame
 
 from jiadf.build import PixelEncoder
-from jiadf.config import Parameters, make_parameters
+from jiadf.config import Parameters, load_parameters
 from jiadf.data.dataset import Inputs
 from jiadf.data.schema import CLASSES
+from jiadf.features import FirstStages, StoredViews
 from jiadf.grid import load_grid
-from jiadf.inputs import image_streams, resolve_device
+from jiadf.inputs import image_streams
+from jiadf.models.depthwise import FastDepthwiseConv2d
 from jiadf.runs import Run, git_commit
 from jiadf.train import Trainer
 
-SMALL = {"backbone": "tf_efficientnet_lite0", "image_size": 96, "batch_size": 16}
-FULL = {"backbone": "tf_efficientnetv2_s", "image_size": 224, "batch_size": 32}
+PARAMS = Path(__file__).resolve().parents[1] / "params"
 READY = 4  # batches that the bare loop turns over
 
 
@@ -51,6 +60,17 @@ def made_up_inputs(lesions: int, size: int) -> Inputs:
     return Inputs(streams, metadata, target, {f"{name}_images": name for name in streams})
 
 
+def made_up_activations(inputs: Inputs, trainer: Trainer) -> Inputs:
+    """Return inputs whose images are views of the fixed stages' output: zeros of its shape."""
+    streams = {}
+    for name, module in trainer.bare_network.image_encoders.items():
+        with torch.inference_mode():
+            one = FirstStages(module.encoder)(torch.tensor(inputs.streams[name][:1]))
+        view = np.zeros((len(inputs), *one.shape[1:]), np.float16)
+        streams[name] = StoredViews([view, view], ["zeros", "zeros"])
+    return replace(inputs, streams=streams)
+
+
 def seconds(job: Callable[[], object], device: torch.device) -> float:
     """Time a job to the end of what it started on the device."""
     start = time.perf_counter()
@@ -60,7 +80,7 @@ def seconds(job: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def bare_loop(trainer: Trainer, steps: int) -> Callable[[], None]:
+def bare_loop(trainer: Trainer, steps: int, fast_gradients: bool = True) -> Callable[[], None]:
     """Return a loop of plain PyTorch over the trainer's network, without its `PixelEncoder`."""
     device, size = trainer.accelerator.device, trainer.parameters.batch_size
     network = trainer.accelerator.unwrap_model(trainer.network, keep_fp32_wrapper=False)
@@ -68,6 +88,9 @@ def bare_loop(trainer: Trainer, steps: int) -> Callable[[], None]:
     inputs, ready = trainer.inputs, []
     for name, module in network.image_encoders.items():
         assert isinstance(module, PixelEncoder)
+        for layer in () if fast_gradients else module.modules():
+            if isinstance(layer, FastDepthwiseConv2d):
+                layer.__class__ = Conv2dSame if layer.pads_same else torch.nn.Conv2d
         network.image_encoders[name] = module.encoder
     for first in range(0, READY * size, size):
         rows = slice(first, first + size)
@@ -101,24 +124,32 @@ def measure(parameters: Parameters, steps: int, rounds: int) -> dict[str, list[f
     parts = np.array(["train"] * trained + ["val"] * validated)
     inputs = made_up_inputs(len(parts), parameters.image_size)
     rates: dict[str, list[float]] = {}
+    pixels = parameters.model_copy(update={"activation_views": 0})
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder))
-        make = {
-            place: Trainer(run, inputs, parts, parameters.model_copy(update={"images_on": place}))
+
+        def trainer(inputs: Inputs, parameters: Parameters) -> Trainer:
+            return Trainer(Run(Path(folder)), inputs, parts, parameters)
+
+        passes = {
+            f"images on the {place}": trainer(
+                inputs, pixels.model_copy(update={"images_on": place})
+            )
             for place in ("host", "device")
         }
-        bare = bare_loop(Trainer(run, inputs, parts, parameters), steps)
-        device = make["device"].accelerator.device
+        first = passes["images on the host"]
+        device = first.accelerator.device
+        loops = {"bare network": bare_loop(trainer(inputs, pixels), steps)}
+        if device.type == "cpu" and parameters.mixed_precision == "bf16":
+            name = "bare network, PyTorch's own depthwise gradients"
+            loops[name] = bare_loop(trainer(inputs, pixels), steps, fast_gradients=False)
+        if parameters.frozen_stages:
+            cached = parameters.model_copy(update={"activation_views": 2})
+            passes["cached activations"] = trainer(made_up_activations(inputs, first), cached)
         for number in range(rounds + 1):
-            jobs = {
-                "bare network": (bare, trained),
-                "images on the host": (lambda n=number: make["host"]._train_pass(n + 1), trained),
-                "images on the device": (
-                    lambda n=number: make["device"]._train_pass(n + 1),
-                    trained,
-                ),
-                "validation": (make["device"]._validate, validated),
-            }
+            jobs = {name: (loop, trained) for name, loop in loops.items()}
+            for name, of in passes.items():
+                jobs[name] = (lambda of=of, n=number: of._train_pass(n + 1), trained)
+            jobs["validation"] = (first._validate, validated)
             for name, (job, lesions) in jobs.items():
                 images = lesions * len(inputs.streams)
                 rate = images / seconds(job, device)
@@ -142,28 +173,18 @@ def grid_hours(file: Path, lesions: int, rates: dict[str, list[float]], place: s
 def main() -> None:
     """Run the command line."""
     on_gpu = torch.cuda.is_available()
-    preset = FULL if on_gpu else SMALL
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default=preset["backbone"])
-    parser.add_argument("--image-size", type=int, default=preset["image_size"])
-    parser.add_argument("--batch-size", type=int, default=preset["batch_size"])
-    parser.add_argument("--mixed-precision", default="bf16" if on_gpu else "no")
-    parser.add_argument("--num-workers", type=int, default=0)
-    parser.add_argument("--compile", action="store_true", help="compile the backbones")
-    parser.add_argument("--steps", type=int, default=60 if on_gpu else 4)
-    parser.add_argument("--rounds", type=int, default=7 if on_gpu else 3)
+    preset = PARAMS / ("paper.yaml" if on_gpu else "finetune.yaml")
+    parser.add_argument("--params", type=Path, default=preset)
+    parser.add_argument("-p", dest="override", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--steps", type=int, default=60 if on_gpu else 8)
+    parser.add_argument("--rounds", type=int, default=7 if on_gpu else 5)
     parser.add_argument("--grid", type=Path, help="say what this grid would cost")
     parser.add_argument("--lesions", type=int, default=5240, help="with --grid: lesions to split")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    parameters = make_parameters(
-        {
-            "regime": "finetune", "device": resolve_device("auto"), "backbone_weights": "random",
-            "backbone": arguments.backbone, "image_size": arguments.image_size,
-            "batch_size": arguments.batch_size, "mixed_precision": arguments.mixed_precision,
-            "compile_backbone": arguments.compile, "num_workers": arguments.num_workers,
-        }
-    )  # fmt: skip
+    given = ["backbone_weights=random", "val_fold=1", *arguments.override]
+    parameters = load_parameters(arguments.params, given)
     rates = measure(parameters, arguments.steps, arguments.rounds)
     device = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     result = {
@@ -171,7 +192,7 @@ def main() -> None:
         "git_commit": git_commit(), "steps": arguments.steps, "rounds": arguments.rounds,
         "parameters": {
             n: getattr(parameters, n)
-            for n in ("backbone", "image_size", "batch_size", "mixed_precision",
+            for n in ("backbone", "image_size", "frozen_stages", "batch_size", "mixed_precision",
                       "compile_backbone", "num_workers")
         },
         "loops": {},
