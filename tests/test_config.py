@@ -71,6 +71,6 @@ def test_every_parameter_is_explained():
         assert field.description, name
 
 
-@pytest.mark.parametrize("name", ["cpu", "paper"])
+@pytest.mark.parametrize("name", ["cpu", "paper", "finetune", "finetuned"])
 def test_shipped_files_are_valid(name):
     load_parameters(Path(__file__).parents[1] / "params" / f"{name}.yaml")

@@ -1,0 +1,128 @@
+"""Package a finished run as the model that ``jiadf`` brings along, and say how good it is.
+
+    python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
+
+The run must have left fold 0 out, of which the embedded sample is a part, and have been trained on
+images end to end. Weights become 16-bit floats; the README tells the scores on the lesions of fold
+0, and what is left of them without one modality. The folder is written whole or not at all.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from jiadf.config import to_yaml
+from jiadf.damage import field_missing, without
+from jiadf.data.dataset import Inputs
+from jiadf.data.read import read_lesions
+from jiadf.data.sample import read_sample
+from jiadf.metrics import summary
+from jiadf.model import Model
+from jiadf.runs import Run
+
+KEPT = ("encoder.json", "history.csv", "metrics.json", "environment.json")
+SCORES = {
+    "macro_ap": "macro AP", "macro_auc": "macro AUC", "macro_f1": "macro-F1",
+    "macro_f1_at_half": "macro-F1 at 0.5", "top1_accuracy": "top-1 accuracy", "ece": "ECE",
+}  # fmt: skip
+README = """# The trained model
+
+{network} on both images and the metadata, trained end to end on {train} lesions of MILK10k
+by `jiadf train --params params/finetune.yaml {changes}`
+(commit `{commit}`, {device}, {minutes:.0f} minutes). `jiadf.load_model()` and `jiadf predict` use
+it unless told otherwise. Weights are 16-bit floats.
+
+The {test} lesions of fold 0 took no part in its training or in any choice; the embedded sample
+(`jiadf/data/sample/`) is a part of them. On these lesions, one network, no thresholds:
+
+{table}
+
+Training left out each modality, and the MONET scores of each image, of a lesion in five, so that
+what is missing costs no more than the table says. One run, one fold: differences of a hundredth or
+two are chance.
+
+**Not a medical device.** For research and teaching only.
+
+Licence: CC BY-NC 4.0, since it was made from MILK10k (MILK study team,
+https://doi.org/10.34970/648456); see `LICENSES/`.
+"""
+
+
+def changed_inputs(inputs: Inputs, columns: list[str]) -> dict[str, Inputs]:
+    """Return the inputs as they are and without one thing each."""
+    return {
+        "everything": inputs,
+        "no dermoscopic image": without(inputs, ["dermoscopic"]),
+        "no clinical image": without(inputs, ["clinical"]),
+        "no metadata": without(inputs, ["metadata"]),
+        "no MONET scores": field_missing(inputs, columns, "MONET scores"),
+        "clinical image alone": without(inputs, ["dermoscopic", "metadata"]),
+    }
+
+
+def score_table(model: Model, lesions) -> str:
+    """Score what the model says of lesions with everything, and without one thing each."""
+    inputs = model.inputs(lesions)
+    rows = [f"| given | {' | '.join(SCORES.values())} |", "|---" + "|---:" * len(SCORES) + "|"]
+    for name, changed in changed_inputs(inputs, model.encoder.columns).items():
+        scores = summary(inputs.target, model.predict_inputs(changed).posterior)
+        rows.append(f"| {name} | {' | '.join(f'{scores[key]:.3f}' for key in SCORES)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    run, p = Run(arguments.run), Run(arguments.run).parameters
+    parts, lesions = run.predictions["split"], read_lesions(arguments.data, "training")
+    if p.test_fold != 0 or p.val_fold is not None or p.regime != "finetune":
+        parser.error(f"{arguments.run}: give a finetune run with test_fold=0 and no val_fold.")
+    if not (parts[read_sample().index] == "test").all():
+        parser.error(f"{arguments.run}: lesions of the sample took part in its training.")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent) as staged:
+        folder = Path(staged) / "model"
+        folder.mkdir()
+        for name in KEPT:
+            shutil.copy(run.path / name, folder / name)
+        # How it was trained is in its README; what loads it has images, on any processor.
+        loaded = {"activation_views": 0, "mixed_precision": "no", "device": "auto"}
+        (folder / "config.yaml").write_text(to_yaml(p.model_copy(update=loaded)))
+        weights = {n: v.half() if v.is_floating_point() else v for n, v in run.weights().items()}
+        if not all(torch.isfinite(v.float()).all() for v in weights.values()):
+            parser.error(f"{arguments.run}: some weights are too large for 16 bits.")
+        save_file(weights, folder / "model.safetensors")
+        model, environment = Model(folder), run.environment
+        test = lesions.loc[parts.index[parts == "test"]]
+        apart = np.abs(model.predict_lesions(test.iloc[:64]) - run.predictions.loc[test.index[:64]])
+        print(f"largest change of a probability by packaging: {np.nanmax(apart.to_numpy()):.4f}")
+        changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}
+        changes |= {"test_fold": 0, "val_fold": "null"}
+        text = README.format(
+            network=f"JI-ADF, two `{p.backbone}` at {p.image_size} pixels,",
+            train=(parts == "train").sum(),
+            test=len(test),
+            changes=" ".join(f"-p {name}={value}" for name, value in changes.items()),
+            commit=environment["git_commit"][:8],
+            device=f"{environment['device']}, {environment['threads']} thread",
+            minutes=environment["seconds"] / 60,
+            table=score_table(model, test),
+        )
+        (folder / "README.md").write_text(text)
+        if arguments.out.exists():
+            shutil.rmtree(arguments.out)
+        folder.rename(arguments.out)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
