@@ -47,6 +47,8 @@ class Parameters(BaseModel):
     """One backbone for both images instead of one each (`finetune`)."""
     frozen_stages: int = Field(0, ge=0)
     """Fixed stages of the backbone, after its stem, which is then fixed too (EfficientNets)."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Chance that the backbone's last block is skipped in training, earlier ones less."""
     activation_views: int = Field(0, ge=0)
     """Cached views of the fixed stages' output (`finetune`); 0: computed anew in each step."""
     image_size: int = Field(224, ge=32)

@@ -55,6 +55,7 @@ def image_encoder(
     if Path(source).is_dir():
         source = trained_encoder(Path(source), image_type, p)
     options = {"features": p.backbone_features, "frozen_stages": p.frozen_stages}
+    options["drop_path"] = p.drop_path
     return ImageEncoder(p.backbone, source, **options)
 
 

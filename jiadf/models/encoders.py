@@ -128,6 +128,10 @@ class ImageEncoder(nn.Module):
         Stages of the backbone, after its stem, that are fixed together with the stem: their weights
         take no gradient and their batch norms stay in evaluation mode. 0 fixes nothing, not even
         the stem. Only for timm's EfficientNets.
+    drop_path : float
+        Chance that the last residual block of the backbone is skipped for a sample while training;
+        earlier ones less, in proportion to their depth (Huang et al., *Deep networks with
+        stochastic depth*, ECCV 2016).
 
     Attributes
     ----------
@@ -151,6 +155,7 @@ class ImageEncoder(nn.Module):
         drop_rate: float = 0.0,
         features: str = "pooled",
         frozen_stages: int = 0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         import timm
@@ -159,6 +164,8 @@ class ImageEncoder(nn.Module):
         if features not in FEATURES:
             raise ValueError(f"backbone_features is {features!r}: choose {' or '.join(FEATURES)}")
         options = {"num_classes": 0, "drop_rate": drop_rate}
+        if drop_path:  # not every family of timm's has it
+            options["drop_path_rate"] = drop_path
         packaged = packaged_name(backbone)
         if weights == "auto" and backbone in PANDERM:
             raise WeightsError(
