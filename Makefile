@@ -32,7 +32,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -q tests --ignore=tests/book/test_pages.py
+	$(BIN)/python -m pytest -q -n $(CORES) tests --ignore=tests/book/test_pages.py
 
 notebooks-test: $(STAMP)
 	$(BIN)/python book/execute.py --prepare-only --params params/smoke.yaml --out $(SMOKE) notebooks/*.ipynb
