@@ -106,22 +106,33 @@ def record_grid_predictions(
     grid.require([*wanted, *with_branches])
     if outside := sorted(with_branches - set(wanted)):
         raise RecordError(f"branches are wanted of {outside[0]!r}, which is not to be recorded.")
-    runs = [run for run in grid.runs(Path(runs_dir)) if run.system in wanted]
-    unfinished = _unfinished(runs)
-    kept = [run for run in runs if run.system not in unfinished]
-    if unfinished and not (allow_missing and kept):
-        lines = "\n  ".join(f"{system}: {reason}" for system, reason in unfinished.items())
-        remedy = "train them with `jiadf grid`"
-        remedy += ", or leave these systems out with --partial" if kept else ""
-        raise RecordError(f"not recorded, as runs are not finished:\n  {lines}\nRemedy: {remedy}.")
-    data = table_fingerprint(lesions)
-    for run in kept:
-        _check_run(run, data)
-    tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in kept]
-    provenance = _provenance(grid, kept)
+    unfinished = _unfinished([run for run in grid.runs(Path(runs_dir)) if run.system in wanted])
+    kept = [name for name in wanted if name not in unfinished]
+    runs = checked_runs(grid, runs_dir, lesions, kept if allow_missing and kept else wanted)
+    tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in runs]
+    provenance = record_provenance(grid, runs)
     if unfinished:
         provenance["not_recorded"] = unfinished
     return pd.concat(tables, ignore_index=True), provenance
+
+
+def checked_runs(
+    grid: Grid, runs_dir: str | Path, lesions: pd.DataFrame, systems: Iterable[str]
+) -> list[GridRun]:
+    """Return the runs of some systems; raises as :func:`record_grid_predictions`."""
+    systems = list(systems)
+    grid.require(systems)
+    runs = [run for run in grid.runs(Path(runs_dir)) if run.system in systems]
+    if unfinished := _unfinished(runs):
+        lines = "\n  ".join(f"{system}: {reason}" for system, reason in unfinished.items())
+        remedy = "train them with `jiadf grid`"
+        if len(unfinished) < len(systems):
+            remedy += ", or leave these systems out with --partial"
+        raise RecordError(f"not recorded, as runs are not finished:\n  {lines}\nRemedy: {remedy}.")
+    data = table_fingerprint(lesions)
+    for run in runs:
+        _check_run(run, data)
+    return runs
 
 
 def _unfinished(runs: Sequence[GridRun]) -> dict[str, str]:
@@ -171,11 +182,16 @@ def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
                 "without its branches."
             )
         columns += [c for name in there for c in branch_columns(name)] + weighted
-    keys = {"system": run.system, "seed": run.seed, "fold": run.fold}
-    return table[columns].assign(**keys).reset_index()
+    return table[columns].assign(**record_keys(run)).reset_index()
 
 
-def _provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
+def record_keys(run: GridRun) -> dict[str, Any]:
+    """Return what a record says of a run in each of its rows."""
+    return {"system": run.system, "seed": run.seed, "fold": run.fold}
+
+
+def record_provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
+    """Return where and from what these runs were made."""
     environments = [Run(run.path).environment for run in runs]
     seconds: dict[str, list[float]] = {}
     for run, environment in zip(runs, environments, strict=True):
