@@ -46,7 +46,7 @@ from jiadf.data.images import default_cache_dir
 from jiadf.data.schema import CLASSES
 from jiadf.inputs import Shared, table_fingerprint
 from jiadf.predict import Prediction, predict_inputs, run_inputs
-from jiadf.runs import Run
+from jiadf.runs import BusyError, Run
 from jiadf.train import train, training_code
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,6 +249,8 @@ def run_grid(
 ) -> list[GridRun]:
     """Train what is not finished yet and return the runs that failed.
 
+    Several processes may work on one folder: each takes runs that no other one has.
+
     Parameters
     ----------
     grid, lesions
@@ -272,14 +274,19 @@ def run_grid(
     chosen = [run for run in grid.runs(Path(folder)) if only in (None, run.system)]
     failed = []
     shared: dict = {}
-    for number, run in enumerate(chosen, 1):
+    numbered = [(*pair, False) for pair in enumerate(chosen, 1)]
+    for number, run, wait in numbered:
         error_file = run.path / "error.txt"
         try:
             made = train(
-                lesions, run.path, run.parameters, cache_dir, progress=False, shared=shared
-            )
+                lesions, run.path, run.parameters, cache_dir, progress=False, shared=shared,
+                wait=wait,
+            )  # fmt: skip
             error_file.unlink(missing_ok=True)
             outcome = f"macro-F1 {made.metrics[grid.scored_part]['macro_f1']:.3f}"
+        except BusyError:
+            numbered.append((number, run, True))  # after all others, wait for the other process
+            continue
         except Exception as error:  # one broken run must not cost the others
             run.path.mkdir(parents=True, exist_ok=True)
             error_file.write_text(traceback.format_exc())

@@ -16,9 +16,11 @@ Every file is written under another name and renamed, so a killed run leaves who
 """
 
 import json
+import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -46,6 +49,10 @@ PACKAGES = (
 
 class RunError(ValueError):
     """A run folder is missing, incomplete, or belongs to another configuration."""
+
+
+class BusyError(RunError):
+    """Another process trains this run now."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,25 @@ class Run:
     def drop_checkpoint(self) -> None:
         """Delete the checkpoint of a finished run."""
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    @contextmanager
+    def trained_here(self, wait: bool = True) -> Iterator[None]:
+        """Let one process at a time train; the others wait for it, or raise `BusyError`.
+
+        The lock lies beside the folder and ends with its process, however that ends. Of the
+        processes that one launcher started for one run, the first one holds it for all.
+        """
+        if int(os.environ.get("RANK", "0")):
+            yield
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            held = lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise BusyError(f"{self.path}: another process trains this run.") from None
+        with held:
+            yield
 
     def claim(self, parameters: Parameters) -> None:
         """Write ``config.yaml``, or check that the folder already belongs to ``parameters``."""

@@ -57,6 +57,7 @@ def train(
     *,
     progress: bool = True,
     shared: Shared | None = None,
+    wait: bool = True,
 ) -> Run:
     """Train on ``lesions`` and fill the run folder, or go on with it, or find it finished.
 
@@ -75,11 +76,14 @@ def train(
         Show progress bars.
     shared
         A dict that keeps what was read, for runs of one process over the same lesions.
+    wait
+        Wait for another process that trains the same run now, and find it finished.
 
     Raises
     ------
     jiadf.runs.RunError
-        If the folder holds a run with other parameters.
+        If the folder holds a run with other parameters; as `BusyError` if another process trains
+        it and this one is not to ``wait``.
     TrainingError
         If the loss stops being finite.
     ValueError
@@ -88,6 +92,18 @@ def train(
     if "label" not in lesions:
         raise ValueError("these lesions have no labels; train on the training part of MILK10k.")
     run = Run(Path(run_dir) if run_dir else _cached_run(lesions, parameters, cache_dir))
+    with run.trained_here(wait):
+        return _train(run, lesions, parameters, cache_dir, progress, shared)
+
+
+def _train(
+    run: Run,
+    lesions: pd.DataFrame,
+    parameters: Parameters,
+    cache_dir: str | Path | None,
+    progress: bool,
+    shared: Shared | None,
+) -> Run:
     run.claim(parameters)
     if run.finished:
         if run.environment["data"]["table"] != table_fingerprint(lesions):

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 
 from jiadf import grid as module
 from jiadf import inputs
@@ -19,6 +20,7 @@ from jiadf.grid import (
 from jiadf.metrics import summary
 from jiadf.results import truth_codes
 from jiadf.runs import Run
+from jiadf.train import train
 from tests.conftest import TINY
 
 BASE = TINY | {"feature_views": 1, "epochs": 1}
@@ -194,6 +196,31 @@ def test_finished_runs_are_not_repeated(made, lesions, monkeypatch, capsys):
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 12
     assert told[0].startswith("[1/12] all, seed 0, fold 0: macro-F1 0.")
+
+
+def test_processes_share_a_grid_and_wait_for_each_other(write, lesions, cache_dir, tmp_path):
+    """While another process has a run, the others are trained; then that one is waited for."""
+    grid = write()
+    runs = list(grid.runs(tmp_path))
+    order = []
+
+    def watch(table, path, *arguments, **named):
+        order.append((path, named["wait"]))
+        if not named["wait"]:
+            return train(table, path, *arguments, **named)
+        assert not Run(path).finished
+        held.release()
+        return train(table, path, *arguments, **named)
+
+    held = FileLock(runs[0].path.with_name(f".{runs[0].path.name}.lock"), is_singleton=False)
+    runs[0].path.parent.mkdir(parents=True)
+    held.acquire()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jiadf.grid.train", watch)
+        assert run_grid(grid, lesions, tmp_path, cache_dir, progress=False) == []
+    first, *others = [run.path for run in runs]
+    assert order == [(first, False), *((path, False) for path in others), (first, True)]
+    assert all(Run(run.path).finished for run in runs)
 
 
 def test_a_failing_run_is_told_and_the_others_go_on(
