@@ -31,7 +31,7 @@ class PixelEncoder(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map uint8 (B, 3, S, S), or maps of the fixed stages, to features (B, F)."""
         if pixels.dtype != torch.uint8:
-            return self.encoder.other_stages(pixels)
+            return self.encoder.other_stages(pixels.float())
         return self.encoder(self.encoder.normalise(pixels))
 
     def tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
