@@ -10,6 +10,7 @@ images end to end. Weights become 16-bit floats; the README tells the scores on 
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from jiadf.damage import field_missing, without
 from jiadf.data.dataset import Inputs
 from jiadf.data.read import read_lesions
 from jiadf.data.sample import read_sample
+from jiadf.ensemble import turned
 from jiadf.metrics import summary
 from jiadf.model import Model
+from jiadf.perturbed import SplitNetwork
 from jiadf.runs import Run
 
 KEPT = ("encoder.json", "history.csv", "metrics.json", "environment.json")
@@ -38,7 +41,8 @@ by `jiadf train --params params/finetune.yaml {changes}`
 it unless told otherwise. Weights are 16-bit floats.
 
 The {test} lesions of fold 0 took no part in its training or in any choice; the embedded sample
-(`jiadf/data/sample/`) is a part of them. On these lesions, one network, no thresholds:
+(`jiadf/data/sample/`) is a part of them. On these lesions, one network, the mean of {views} turned
+views of each image, no thresholds:
 
 {table}
 
@@ -67,10 +71,17 @@ def changed_inputs(inputs: Inputs, columns: list[str]) -> dict[str, Inputs]:
 
 def score_table(model: Model, lesions) -> str:
     """Score what the model says of lesions with everything, and without one thing each."""
-    inputs = model.inputs(lesions)
+    inputs, network = model.inputs(lesions), SplitNetwork(model.network, half=False)
+    posteriors: dict[str, list[np.ndarray]] = {}
+    for view in range(model.parameters.prediction_views):
+        streams = {n: network.encode(n, turned(a, view)) for n, a in inputs.streams.items()}
+        for name, changed in changed_inputs(
+            replace(inputs, streams=streams), model.encoder.columns
+        ).items():
+            posteriors.setdefault(name, []).append(network.decide(changed).posterior)
     rows = [f"| given | {' | '.join(SCORES.values())} |", "|---" + "|---:" * len(SCORES) + "|"]
-    for name, changed in changed_inputs(inputs, model.encoder.columns).items():
-        scores = summary(inputs.target, model.predict_inputs(changed).posterior)
+    for name, of_views in posteriors.items():
+        scores = summary(inputs.target, np.mean(of_views, axis=0))
         rows.append(f"| {name} | {' | '.join(f'{scores[key]:.3f}' for key in SCORES)} |")
     return "\n".join(rows)
 
@@ -81,6 +92,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--views", type=int, default=4, help="turned views that it averages")
     arguments = parser.parse_args()
     run, p = Run(arguments.run), Run(arguments.run).parameters
     parts, lesions = run.predictions["split"], read_lesions(arguments.data, "training")
@@ -96,6 +108,7 @@ def main() -> None:
             shutil.copy(run.path / name, folder / name)
         # How it was trained is in its README; what loads it has images, on any processor.
         loaded = {"activation_views": 0, "mixed_precision": "no", "device": "auto"}
+        loaded["prediction_views"] = arguments.views
         (folder / "config.yaml").write_text(to_yaml(p.model_copy(update=loaded)))
         weights = {n: v.half() if v.is_floating_point() else v for n, v in run.weights().items()}
         if not all(torch.isfinite(v.float()).all() for v in weights.values()):
@@ -103,14 +116,13 @@ def main() -> None:
         save_file(weights, folder / "model.safetensors")
         model, environment = Model(folder), run.environment
         test = lesions.loc[parts.index[parts == "test"]]
-        apart = np.abs(model.predict_lesions(test.iloc[:64]) - run.predictions.loc[test.index[:64]])
-        print(f"largest change of a probability by packaging: {np.nanmax(apart.to_numpy()):.4f}")
         changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}
         changes |= {"test_fold": 0, "val_fold": "null"}
         text = README.format(
             network=f"JI-ADF, two `{p.backbone}` at {p.image_size} pixels,",
             train=(parts == "train").sum(),
             test=len(test),
+            views=arguments.views,
             changes=" ".join(f"-p {name}={value}" for name, value in changes.items()),
             commit=environment["git_commit"][:8],
             device=f"{environment['device']}, {environment['threads']} thread",

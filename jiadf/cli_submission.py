@@ -46,8 +46,13 @@ def predict_command(
         ),
     ] = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Views of every lesion to average (1: the pictures alone).")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Views of every lesion to average (1: the images alone).",
+            show_default="each run's prediction_views",
+        ),
+    ] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option(help="Move each class's cut to 0.5: a file of `jiadf thresholds`."),
@@ -76,7 +81,7 @@ def predict_command(
             param_hint="--data / --table",
         )
     folder_only = {
-        "--views": views != 1,
+        "--views": views is not None,
         "--thresholds": thresholds is not None,
         "--part": part is not None,
         "--split": split is not None,
@@ -91,7 +96,8 @@ def predict_command(
         raise typer.BadParameter("--split needs --run: the packaged model keeps no split.")
 
     from jiadf.entry import lesions_of, make_table, read_checked, write_entry
-    from jiadf.model import NOT_A_DEVICE, Model, pretrained_path
+    from jiadf.lesion_prediction import NOT_A_DEVICE
+    from jiadf.model import Model, pretrained_path
 
     typer.echo(NOT_A_DEVICE, err=True)
     if table is not None:

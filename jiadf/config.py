@@ -148,6 +148,8 @@ class Parameters(BaseModel):
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
     """What the rate is multiplied with then."""
 
+    prediction_views: int = Field(1, ge=1, le=8)
+    """Turned views of an image that a finished run's predictions average, if not told otherwise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"

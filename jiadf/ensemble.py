@@ -123,7 +123,7 @@ def predict_ensemble(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
-    views: int = 1,
+    views: int | None = None,
     only: Sequence[str] | None = None,
     progress: bool = True,
     shared: Shared | None = None,
@@ -139,7 +139,8 @@ def predict_ensemble(
     cache_dir
         Where image and feature caches lie.
     views
-        Views of every lesion (test-time augmentation); 1: the pictures themselves.
+        Views of every lesion (test-time augmentation); 1: the images themselves; None: each run's
+        ``prediction_views``.
     only
         ``lesion_id`` of the lesions to predict, in the order of the result; all if None.
     progress
@@ -159,7 +160,7 @@ def predict_ensemble(
     rows = lesions.index.get_indexer(chosen.index)
     tables = []
     for run in runs:
-        seen = useful_views(run.parameters, views)
+        seen = useful_views(run.parameters, views or run.parameters.prediction_views)
         cached = seen if run.parameters.regime == "frozen" else 1
         inputs = run_inputs(run, lesions, cache_dir, views=cached, progress=progress, shared=shared)
         said = predict_views(run, inputs, seen, rows)

@@ -62,7 +62,7 @@ def make_table(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
-    views: int = 1,
+    views: int | None = None,
     thresholds: Thresholds | None = None,
     only: Sequence[str] | None = None,
     progress: bool = True,

@@ -15,87 +15,31 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from jiadf.build import build_network, load_weights
 from jiadf.config import Parameters
 from jiadf.data.dataset import Inputs, LesionDataset
 from jiadf.data.encode import MONET_COLUMNS, MetadataEncoder
 from jiadf.data.images import decode
-from jiadf.data.schema import CLASS_NAMES, CLASSES, LESION_COLUMNS
+from jiadf.data.schema import CLASSES, LESION_COLUMNS
+from jiadf.ensemble import turned
 from jiadf.inputs import image_streams, resolve_device, targets
+from jiadf.lesion_prediction import NOT_A_DEVICE, LesionPrediction
 from jiadf.open_image import ImageSource
 from jiadf.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
 from jiadf.predict import Prediction, prediction_table
 from jiadf.runs import Run, RunError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-NOT_A_DEVICE = "Not a medical device: for research and teaching only."
 _CHUNK = 256  # lesions whose images are decoded at a time
 _told: set[str] = set()
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class LesionPrediction:
-    """What the network says of one lesion.
-
-    Attributes
-    ----------
-    probabilities
-        By class code, summing to one; equation (6) of the paper.
-    branches
-        Each branch's own probabilities, a row a branch: what the gate mixes.
-    weights
-        The gate's weight of each branch, equation (5); None where one head decides.
-    missing
-        What the lesion lacks, in words.
-    """
-
-    probabilities: pd.Series
-    branches: pd.DataFrame
-    weights: pd.Series | None
-    missing: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Code of the most probable class."""
-        return str(self.probabilities.idxmax())
-
-    def __repr__(self) -> str:
-        first, *others = self.probabilities.sort_values(ascending=False).head(3).items()
-        lines = [f"{first[0]} ({CLASS_NAMES[first[0]]}) {first[1]:.2f}"]
-        lines[0] += ", then " + ", ".join(f"{code} {value:.2f}" for code, value in others)
-        lines += [text for text in (self._gate(), self._lacking()) if text]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        bar = "display:inline-block;height:.7em;background:currentColor;opacity:.5;width:"
-        left = "<td style='text-align:left;min-width:9em'>"
-        rows = "".join(
-            f"<tr><td><b>{code}</b></td>{left}{escape(CLASS_NAMES[code])}</td>"
-            f"<td>{value:.2f}</td>{left}"
-            f"<span style='{bar}{8 * value:.2f}em'></span></td></tr>"
-            for code, value in self.probabilities.sort_values(ascending=False).items()
-        )
-        notes = [text for text in (self._gate(), self._lacking(), NOT_A_DEVICE) if text]
-        head = "<tr><th></th><th>class</th><th>probability</th><th></th></tr>"
-        return f"<table>{head}{rows}</table><p>{'<br>'.join(map(escape, notes))}</p>"
-
-    def _gate(self) -> str:
-        if self.weights is None:
-            return ""
-        told = ", ".join(f"{name} {value:.2f}" for name, value in self.weights.items())
-        return f"branch weights: {told}"
-
-    def _lacking(self) -> str:
-        return f"missing: {', '.join(self.missing)}" if self.missing else ""
 
 
 def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
@@ -281,15 +225,35 @@ class Model:
                     pixels[name][row] = image
         return self._inputs(lesions, pixels, missing)
 
-    @torch.inference_mode()
     def predict_inputs(self, inputs: Inputs) -> Prediction:
         """Run the network over inputs of :meth:`inputs`, or a change of them, in its precision.
 
         Returns
         -------
         jiadf.predict.Prediction
-            ``logits`` are those that the gate mixes, over their temperatures if it learned any.
+            Means over the run's ``prediction_views`` of the posterior, of each branch's posterior
+            (as logits) and of the weights. Branches are those that the gate mixes, over their
+            temperatures if it learned any.
         """
+        views = [self._predict_view(inputs, v) for v in range(self.parameters.prediction_views)]
+        if len(views) == 1:
+            return views[0]
+
+        def mean(logarithms: list[np.ndarray]) -> np.ndarray:
+            return logsumexp(log_softmax(logarithms, axis=-1), axis=0) - np.log(len(views))
+
+        return Prediction(
+            mean([view.log_posterior for view in views]),
+            {name: mean([view.logits[name] for view in views]) for name in views[0].logits},
+            None if views[0].weights is None else np.mean([v.weights for v in views], axis=0),
+        )
+
+    @torch.inference_mode()
+    def _predict_view(self, inputs: Inputs, view: int) -> Prediction:
+        """Run the network over one turned view of all images."""
+        if view:
+            streams = {name: turned(array, view) for name, array in inputs.streams.items()}
+            inputs = replace(inputs, streams=streams)
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.parameters.mixed_precision)
         if dtype is torch.float16 and self.device.type == "cpu":
             dtype = None

@@ -84,7 +84,7 @@ def _of_run(
     rows = np.flatnonzero(parts == grid.scored_part)
     pixels = damage.take(run_inputs(made, lesions, cache_dir, progress=False, shared=shared), rows)
     columns = MetadataEncoder.from_json(made.text("encoder.json"), made.path).columns
-    network = _Split(load_network(made, pixels), made.parameters.mixed_precision == "bf16")
+    network = SplitNetwork(load_network(made, pixels), made.parameters.mixed_precision == "bf16")
     streams = {name: network.encode(name, array) for name, array in pixels.streams.items()}
     intact = replace(pixels, streams=streams)
     yield INTACT, rows, network.decide(intact)
@@ -103,7 +103,7 @@ def _of_run(
                 yield f"{name}: {kind} {severity}", rows, network.decide(changed)
 
 
-class _Split:
+class SplitNetwork:
     """A network cut between its image encoders and the rest."""
 
     def __init__(self, network: nn.Module, half: bool) -> None:

@@ -1,0 +1,66 @@
+"""What a network says of one lesion, as text and as a table in a notebook."""
+
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from jiadf.data.schema import CLASS_NAMES
+
+NOT_A_DEVICE = "Not a medical device: for research and teaching only."
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LesionPrediction:
+    """What the network says of one lesion.
+
+    Attributes
+    ----------
+    probabilities
+        By class code, summing to one; equation (6) of the paper.
+    branches
+        Each branch's own probabilities, a row a branch: what the gate mixes.
+    weights
+        The gate's weight of each branch, equation (5); None where one head decides.
+    missing
+        What the lesion lacks, in words.
+    """
+
+    probabilities: pd.Series
+    branches: pd.DataFrame
+    weights: pd.Series | None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Code of the most probable class."""
+        return str(self.probabilities.idxmax())
+
+    def __repr__(self) -> str:
+        first, *others = self.probabilities.sort_values(ascending=False).head(3).items()
+        lines = [f"{first[0]} ({CLASS_NAMES[first[0]]}) {first[1]:.2f}"]
+        lines[0] += ", then " + ", ".join(f"{code} {value:.2f}" for code, value in others)
+        lines += [text for text in (self._gate(), self._lacking()) if text]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        bar = "display:inline-block;height:.7em;background:currentColor;opacity:.5;width:"
+        left = "<td style='text-align:left;min-width:9em'>"
+        rows = "".join(
+            f"<tr><td><b>{code}</b></td>{left}{escape(CLASS_NAMES[code])}</td>"
+            f"<td>{value:.2f}</td>{left}"
+            f"<span style='{bar}{8 * value:.2f}em'></span></td></tr>"
+            for code, value in self.probabilities.sort_values(ascending=False).items()
+        )
+        notes = [text for text in (self._gate(), self._lacking(), NOT_A_DEVICE) if text]
+        head = "<tr><th></th><th>class</th><th>probability</th><th></th></tr>"
+        return f"<table>{head}{rows}</table><p>{'<br>'.join(map(escape, notes))}</p>"
+
+    def _gate(self) -> str:
+        if self.weights is None:
+            return ""
+        told = ", ".join(f"{name} {value:.2f}" for name, value in self.weights.items())
+        return f"branch weights: {told}"
+
+    def _lacking(self) -> str:
+        return f"missing: {', '.join(self.missing)}" if self.missing else ""
