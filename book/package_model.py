@@ -35,10 +35,16 @@ SCORES = {
 }  # fmt: skip
 README = """# The trained model
 
-{network} on both images and the metadata, trained end to end on {train} lesions of MILK10k
-by `jiadf train --params params/finetune.yaml {changes}`
-(commit `{commit}`, {device}, {minutes:.0f} minutes). `jiadf.load_model()` and `jiadf predict` use
-it unless told otherwise. Weights are 16-bit floats.
+{network} with the metadata, trained end to end on {train:,} lesions of
+MILK10k (commit `{commit}`, {device}, {minutes:.0f} minutes):
+
+```bash
+jiadf train --data MILK10K --run RUN --params params/finetune.yaml \\
+    {changes}
+python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
+```
+
+`jiadf.load_model()` and `jiadf predict` use it unless told otherwise. Weights are 16-bit floats.
 
 The {test} lesions of fold 0 took no part in its training or in any choice; the embedded sample
 (`jiadf/data/sample/`) is a part of them. On these lesions, one network, the mean of {views} turned
@@ -117,9 +123,13 @@ def main() -> None:
         model, environment = Model(folder), run.environment
         test = lesions.loc[parts.index[parts == "test"]]
         changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}
-        changes |= {"test_fold": 0, "val_fold": "null"}
+        changes |= {"share_backbone": str(p.share_backbone).lower(), "test_fold": 0}
+        changes |= {"val_fold": "null"}
+        backbones = f"one `{p.backbone}` for both images" if p.share_backbone else (
+            f"two `{p.backbone}`"
+        )  # fmt: skip
         text = README.format(
-            network=f"JI-ADF, two `{p.backbone}` at {p.image_size} pixels,",
+            network=f"JI-ADF, {backbones} at {p.image_size} pixels,",
             train=(parts == "train").sum(),
             test=len(test),
             views=arguments.views,
