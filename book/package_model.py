@@ -47,8 +47,7 @@ python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
 `jiadf.load_model()` and `jiadf predict` use it unless told otherwise. Weights are 16-bit floats.
 
 The {test} lesions of fold 0 took no part in its training or in any choice; the embedded sample
-(`jiadf/data/sample/`) is a part of them. On these lesions, one network, the mean of {views} turned
-views of each image, no thresholds:
+(`jiadf/data/sample/`) is a part of them. On these lesions, one network, {views}, no thresholds:
 
 {table}
 
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--views", type=int, default=4, help="turned views that it averages")
+    parser.add_argument("--views", type=int, default=1, help="turned views that it averages")
     arguments = parser.parse_args()
     run, p = Run(arguments.run), Run(arguments.run).parameters
     parts, lesions = run.predictions["split"], read_lesions(arguments.data, "training")
@@ -120,6 +119,7 @@ def main() -> None:
         if not all(torch.isfinite(v.float()).all() for v in weights.values()):
             parser.error(f"{arguments.run}: some weights are too large for 16 bits.")
         save_file(weights, folder / "model.safetensors")
+        (folder / "model.safetensors").chmod(0o644)
         model, environment = Model(folder), run.environment
         test = lesions.loc[parts.index[parts == "test"]]
         changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}
@@ -132,7 +132,7 @@ def main() -> None:
             network=f"JI-ADF, {backbones} at {p.image_size} pixels,",
             train=(parts == "train").sum(),
             test=len(test),
-            views=arguments.views,
+            views=f"{arguments.views} view{'s' * (arguments.views > 1)} of each image",
             changes=" ".join(f"-p {name}={value}" for name, value in changes.items()),
             commit=environment["git_commit"][:8],
             device=f"{environment['device']}, {environment['threads']} thread",
