@@ -190,6 +190,11 @@ class Parameters(BaseModel):
             self._check_baseline()
         return self
 
+    @property
+    def scored_fold(self) -> int | None:
+        """The fold that the run is scored on: the test fold, or else the validation fold."""
+        return self.val_fold if self.test_fold is None else self.test_fold
+
     def _check_baseline(self) -> None:
         """Refuse what a published method cannot do or does not read."""
         if self.modalities != "CDM":

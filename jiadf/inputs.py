@@ -54,17 +54,19 @@ def image_encoder(
     source = weights or encoder_source(p, image_type)
     if Path(source).is_dir():
         source = trained_encoder(Path(source), image_type, p)
-    options = {"features": p.backbone_features, "frozen_stages": p.frozen_stages}
-    options["drop_path"] = p.drop_path
-    return ImageEncoder(p.backbone, source, **options)
+    return ImageEncoder(
+        p.backbone,
+        source,
+        features=p.backbone_features,
+        frozen_stages=p.frozen_stages,
+        drop_path=p.drop_path,
+    )
 
 
 def encoder_source(parameters: Parameters, image_type: str) -> str:
     """Return ``backbone_weights`` with its placeholders filled in."""
-    fold = parameters.test_fold if parameters.test_fold is not None else parameters.val_fold
-    return parameters.backbone_weights.replace("{image_type}", image_type).replace(
-        "{fold}", str(fold)
-    )
+    source = parameters.backbone_weights.replace("{image_type}", image_type)
+    return source.replace("{fold}", str(parameters.scored_fold))
 
 
 def trained_encoder(folder: Path, image_type: str, parameters: Parameters) -> dict[str, Any]:
@@ -72,11 +74,10 @@ def trained_encoder(folder: Path, image_type: str, parameters: Parameters) -> di
     run = Run(folder)
     theirs, p = run.parameters, parameters
     same_folds = (theirs.n_folds, theirs.split_seed) == (p.n_folds, p.split_seed)
-    scored = p.test_fold if p.test_fold is not None else p.val_fold
-    if not same_folds or scored not in (theirs.test_fold, theirs.val_fold):
+    if not same_folds or p.scored_fold not in (theirs.test_fold, theirs.val_fold):
         raise ValueError(
-            f"{folder}: this encoder was trained on lesions of fold {scored}, which the run is "
-            "scored on; give one that left this fold out, e.g. with {fold} in backbone_weights."
+            f"{folder}: this encoder was trained on lesions of fold {p.scored_fold}, which the run "
+            "is scored on; give one that left this fold out, e.g. with {fold} in backbone_weights."
         )
     prefix = f"image_encoders.{image_type}.encoder.backbone."
     weights = with_prefix(run.weights(), prefix)
@@ -92,12 +93,12 @@ def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.devic
     """
     if parameters.regime != "finetune" or parameters.images_on == "host":
         return False
-    if parameters.images_on == "device":
-        return not parameters.activation_views
-    if device.type != "cuda":
-        return False
     if any(array.dtype != np.uint8 for array in inputs.streams.values()):
         return False  # views of the fixed stages' output are read from their files
+    if parameters.images_on == "device":
+        return True
+    if device.type != "cuda":
+        return False
     size = sum(array.nbytes for array in inputs.streams.values())
     return size < torch.cuda.get_device_properties(device).total_memory / 2
 
@@ -179,14 +180,13 @@ def _stream(
             device=resolve_device(p.device), progress=progress, label=f"{name} {label}",
         )  # fmt: skip
 
-    source = PixelViews(images)
-    if not p.frozen_stages:
-        stored = cached(source, WholeBackbone(encoder), views, "features")
-        return np.stack(stored.arrays, axis=1), images.key
-    first = cached(source, FirstStages(encoder), activation_views or views, "activations")
+    source, module = PixelViews(images), WholeBackbone(encoder)
+    if p.frozen_stages:
+        source = cached(source, FirstStages(encoder), activation_views or views, "activations")
+        module = OtherStages(encoder)
     if activation_views:
-        return first, images.key
-    stored = cached(first, OtherStages(encoder), views, "features")
+        return source, images.key
+    stored = cached(source, module, views, "features")
     return np.stack(stored.arrays, axis=1), images.key
 
 

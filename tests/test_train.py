@@ -157,6 +157,21 @@ def finetuned(few, cache_dir, finetune, tmp_path_factory):
     return train(few, folder, finetune(epochs=4), cache_dir, progress=False)
 
 
+def train_until(epoch, lesions, folder, parameters, cache_dir):
+    """Train, and be interrupted when this epoch begins."""
+    original = Trainer._train_pass
+
+    def dies(self, number):
+        if number == epoch:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_train_pass", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(lesions, folder, parameters, cache_dir, progress=False)
+
+
 def test_where_the_images_lie_changes_no_figure(finetuned, few, cache_dir, finetune, tmp_path):
     shared = {}
     parameters = finetune(epochs=4, images_on="device", num_workers=2)
@@ -184,21 +199,11 @@ def test_augmentation_is_drawn_anew_each_epoch(few, cache_dir, finetune, tmp_pat
 
 @pytest.mark.parametrize("epoch", [3, 4])
 def test_resuming_between_two_checkpoints_is_exact(
-    epoch, finetuned, few, cache_dir, finetune, tmp_path, monkeypatch
+    epoch, finetuned, few, cache_dir, finetune, tmp_path
 ):
     """Killed in epoch 3, or 4: goes on from the checkpoint after epoch 2."""
     parameters = finetune(epochs=4, checkpoint_every=2, images_on="device")
-    original = Trainer._train_pass
-
-    def dies(self, number):
-        if number == epoch:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    monkeypatch.setattr(Trainer, "_train_pass", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(few, tmp_path / "r", parameters, cache_dir, progress=False)
-    monkeypatch.undo()
+    train_until(epoch, few, tmp_path / "r", parameters, cache_dir)
     broken = Run(tmp_path / "r")
     assert broken.load_checkpoint()[1]["progress"]["epoch"] == 2
     assert len(broken.history) == epoch - 1
@@ -443,20 +448,10 @@ def test_the_moving_average_is_what_is_kept(few, cache_dir, finetune, tmp_path, 
     assert any(not torch.allclose(weights[n], trained[n]) for n in expected)
 
 
-def test_a_moving_average_resumes_exactly(few, cache_dir, finetune, tmp_path, monkeypatch):
+def test_a_moving_average_resumes_exactly(few, cache_dir, finetune, tmp_path):
     parameters = finetune(regime="frozen", epochs=4, ema_decay=0.9, sampling="balanced")
     whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
-    original = Trainer._train_pass
-
-    def dies(self, number):
-        if number == 3:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    monkeypatch.setattr(Trainer, "_train_pass", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(few, tmp_path / "b", parameters, cache_dir, progress=False)
-    monkeypatch.undo()
+    train_until(3, few, tmp_path / "b", parameters, cache_dir)
     resumed = train(few, tmp_path / "b", parameters, cache_dir, progress=False)
     pd.testing.assert_frame_equal(resumed.history, whole.history)
     pd.testing.assert_frame_equal(resumed.predictions, whole.predictions)
@@ -508,19 +503,9 @@ def test_a_run_by_schedule_needs_no_validation_and_keeps_its_last_epoch(by_sched
 
 
 def test_a_run_by_schedule_resumes_to_the_same_weights(
-    by_schedule, few, cache_dir, tmp_path, monkeypatch
+    by_schedule, few, cache_dir, tmp_path
 ):
-    original = Trainer._train_pass
-
-    def dies(self, number):
-        if number == 3:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    monkeypatch.setattr(Trainer, "_train_pass", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(few, tmp_path / "r", by_schedule.parameters, cache_dir, progress=False)
-    monkeypatch.undo()
+    train_until(3, few, tmp_path / "r", by_schedule.parameters, cache_dir)
     resumed = train(few, tmp_path / "r", by_schedule.parameters, cache_dir, progress=False)
     pd.testing.assert_frame_equal(resumed.history, by_schedule.history)
     for name, weight in by_schedule.weights().items():
