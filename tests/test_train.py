@@ -502,9 +502,7 @@ def test_a_run_by_schedule_needs_no_validation_and_keeps_its_last_epoch(by_sched
     np.testing.assert_allclose(mixed, table[list(CLASSES)], atol=1e-5)
 
 
-def test_a_run_by_schedule_resumes_to_the_same_weights(
-    by_schedule, few, cache_dir, tmp_path
-):
+def test_a_run_by_schedule_resumes_to_the_same_weights(by_schedule, few, cache_dir, tmp_path):
     train_until(3, few, tmp_path / "r", by_schedule.parameters, cache_dir)
     resumed = train(few, tmp_path / "r", by_schedule.parameters, cache_dir, progress=False)
     pd.testing.assert_frame_equal(resumed.history, by_schedule.history)
