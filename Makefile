@@ -11,6 +11,9 @@ SMOKE := runs/smoke
 export JIADF_CACHE ?= $(CURDIR)/_build/cache
 # Everything here is small: one thread a process is faster than two that wait for each other.
 export OMP_NUM_THREADS ?= 1
+# Freed memory stays in the process (jiadf/memory.py), in notebooks and tests too.
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 2147483647
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: book test unit notebooks-test browser-test lint lock clean

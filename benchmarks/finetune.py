@@ -42,6 +42,7 @@ from jiadf.data.schema import CLASSES
 from jiadf.features import FirstStages, StoredViews
 from jiadf.grid import load_grid
 from jiadf.inputs import image_streams
+from jiadf.memory import keep_freed_memory
 from jiadf.models.depthwise import FastDepthwiseConv2d
 from jiadf.runs import Run, git_commit
 from jiadf.train import Trainer
@@ -100,7 +101,7 @@ def bare_loop(trainer: Trainer, steps: int, fast_gradients: bool = True) -> Call
             pixels = torch.tensor(inputs.streams[name][rows], device=device)
             batch[name] = module.normalise(pixels)
         ready.append(batch)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.parameters.mixed_precision)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
 
     def loop() -> None:
         network.train()
@@ -139,7 +140,7 @@ def measure(parameters: Parameters, steps: int, rounds: int) -> dict[str, list[f
         first = passes["images on the host"]
         device = first.accelerator.device
         loops = {"bare network": bare_loop(trainer(inputs, pixels), steps)}
-        if device.type == "cpu" and parameters.mixed_precision == "bf16":
+        if device.type == "cpu" and first.accelerator.mixed_precision == "bf16":
             name = "bare network, PyTorch's own depthwise gradients"
             loops[name] = bare_loop(trainer(inputs, pixels), steps, fast_gradients=False)
         if parameters.frozen_stages:
@@ -221,4 +222,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

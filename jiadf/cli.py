@@ -21,6 +21,7 @@ from jiadf.cli_options import (
     headline,
     tells_faults,
 )
+from jiadf.memory import keep_freed_memory
 
 # Heavy imports (torch) stand inside the commands, so that `--help` and `check` answer at once.
 
@@ -44,7 +45,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    keep_freed_memory()
 
 
 @app.command("check")

@@ -153,7 +153,7 @@ class Parameters(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast precision; on a CPU, bf16 pays where the processor has it."""
+    """Autocast precision; a CPU without it computes in float32."""
     compile_backbone: bool = False
     """Compile the backbone for training (`finetune`), once a process."""
     images_on: Literal["auto", "host", "device"] = "auto"

@@ -30,7 +30,7 @@ from jiadf.data.encode import MONET_COLUMNS, MetadataEncoder
 from jiadf.data.images import decode
 from jiadf.data.schema import CLASSES, LESION_COLUMNS
 from jiadf.ensemble import turned
-from jiadf.inputs import image_streams, resolve_device, targets
+from jiadf.inputs import image_streams, resolve_device, resolve_precision, targets
 from jiadf.lesion_prediction import NOT_A_DEVICE, LesionPrediction
 from jiadf.open_image import ImageSource
 from jiadf.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
@@ -254,9 +254,8 @@ class Model:
         if view:
             streams = {name: turned(array, view) for name, array in inputs.streams.items()}
             inputs = replace(inputs, streams=streams)
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.parameters.mixed_precision)
-        if dtype is torch.float16 and self.device.type == "cpu":
-            dtype = None
+        precision = resolve_precision(self.parameters, self.device.type)
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         data = LesionDataset(inputs, np.arange(len(inputs)))
         parts: dict[str, list[torch.Tensor]] = {}
         for start in range(0, len(data), self.parameters.batch_size):

@@ -22,6 +22,7 @@ from jiadf.data.dataset import Inputs, one_batch
 from jiadf.data.encode import MetadataEncoder
 from jiadf.evaluation.record import checked_runs, record_keys, record_provenance
 from jiadf.grid import Grid, GridRun
+from jiadf.inputs import resolve_precision
 from jiadf.predict import Prediction, load_network, prediction_table, run_inputs
 from jiadf.runs import Run
 from jiadf.studies.robustness import table_damages
@@ -84,7 +85,7 @@ def _of_run(
     rows = np.flatnonzero(parts == grid.scored_part)
     pixels = damage.take(run_inputs(made, lesions, cache_dir, progress=False, shared=shared), rows)
     columns = MetadataEncoder.from_json(made.text("encoder.json"), made.path).columns
-    network = SplitNetwork(load_network(made, pixels), made.parameters.mixed_precision == "bf16")
+    network = SplitNetwork(load_network(made, pixels), resolve_precision(made.parameters) == "bf16")
     streams = {name: network.encode(name, array) for name, array in pixels.streams.items()}
     intact = replace(pixels, streams=streams)
     yield INTACT, rows, network.decide(intact)

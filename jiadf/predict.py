@@ -23,7 +23,7 @@ from jiadf.config import Parameters
 from jiadf.data.dataset import Inputs, LesionDataset, complete, whole_batch
 from jiadf.data.encode import MetadataEncoder
 from jiadf.data.schema import CLASSES
-from jiadf.inputs import Shared, prepare_inputs, resolve_device
+from jiadf.inputs import Shared, prepare_inputs, resolve_device, resolve_precision
 from jiadf.runs import Run
 
 
@@ -155,7 +155,7 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
     device = resolve_device(parameters.device)
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=parameters.mixed_precision,
+        mixed_precision=resolve_precision(parameters),
         dataloader_config=DataLoaderConfiguration(
             use_seedable_sampler=True, data_seed=parameters.seed, non_blocking=device == "cuda"
         ),

@@ -199,12 +199,15 @@ def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, t
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def environment(device: str, fingerprint: dict[str, str], seconds: float) -> dict[str, Any]:
+def environment(
+    device: str, precision: str, fingerprint: dict[str, str], seconds: float
+) -> dict[str, Any]:
     """Describe where a run was made; ``seconds`` is its wall time over all its sessions."""
     return {
         "packages": package_versions(PACKAGES),
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "data": fingerprint,
         "git_commit": git_commit(),

@@ -498,7 +498,8 @@ def _write_results(
     table.insert(1, "label", lesions["label"])
     run.write_table("predictions.csv", table)
     device = str(trainer.accelerator.device)
-    described = environment(device, trainer.inputs.keys, trainer.progress.seconds)
+    precision = trainer.accelerator.mixed_precision
+    described = environment(device, precision, trainer.inputs.keys, trainer.progress.seconds)
     run.write_json("environment.json", described)
     run.write_json("metrics.json", metrics)
     run.drop_checkpoint()

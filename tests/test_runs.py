@@ -59,7 +59,7 @@ def test_tables_and_environment(tmp_path):
     table = pd.DataFrame({"x": [1 / 3]}, index=pd.Index(["IL_1"], name="lesion_id"))
     run.write_table("predictions.csv", table)
     assert run.predictions.loc["IL_1", "x"] == pytest.approx(1 / 3, abs=1e-8)
-    described = json.loads(json.dumps(environment("cpu", {"table": "ab"}, 1.26)))
+    described = json.loads(json.dumps(environment("cpu", "no", {"table": "ab"}, 1.26)))
     assert described["device"] == "CPU"
     assert described["packages"]["torch"] == torch.__version__.split("+")[0]
     assert described["data"] == {"table": "ab"}
