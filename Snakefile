@@ -51,7 +51,7 @@ rule synthetic:
 
 rule train:
     input:
-        sources("jiadf.train"),
+        sources("jiadf.training.trainer"),
         data=rules.synthetic.output,
         params=PARAMS,
     output:
@@ -66,7 +66,7 @@ rule train:
 # The grids of the book's pages: many short runs, so one process makes all of a grid.
 rule synthetic_grid:
     input:
-        sources("jiadf.grid"),
+        sources("jiadf.training.grid"),
         PARAMS,
         "params/grids/paper.yaml",  # these name the systems of the synthetic ones
         "params/grids/trust.yaml",
@@ -86,7 +86,7 @@ rule synthetic_grid:
 # A grid of your own data, a system a job; `jiadf grid` repeats no finished run. Not part of the book:
 #   snakemake --cores 2 --keep-going grid --config grid=FILE data=DIR runs=DIR
 if "grid" in config:
-    from jiadf.grid import load_grid  # torch: too slow to import where it is not needed
+    from jiadf.training.grid import load_grid  # torch: too slow to import where it is not needed
 
     SYSTEMS = {name.replace(" ", "_"): name for name in load_grid(config["grid"]).overrides()}
     RUNS = config.get("runs", f"runs/{Path(config['grid']).stem}")

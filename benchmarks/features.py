@@ -20,11 +20,11 @@ from statistics import median
 
 import torch
 
-from jiadf.data.images import cache_images
+from jiadf.data.image_cache import cache_images
 from jiadf.data.read import read_lesions
 from jiadf.data.synth import synthesise
-from jiadf.features import frozen_features
 from jiadf.models.encoders import ImageEncoder
+from jiadf.training.features import frozen_features
 
 SIZE, BATCH = 224, 32
 

@@ -35,17 +35,17 @@ import numpy as np
 import torch
 from timm.layers import Conv2dSame
 
-from jiadf.build import PixelEncoder
 from jiadf.config import Parameters, load_parameters
-from jiadf.data.dataset import Inputs
+from jiadf.data.batches import Inputs
 from jiadf.data.schema import CLASSES
-from jiadf.features import FirstStages, StoredViews
-from jiadf.grid import load_grid
-from jiadf.inputs import image_streams
 from jiadf.memory import keep_freed_memory
 from jiadf.models.depthwise import FastDepthwiseConv2d
-from jiadf.runs import Run, git_commit
-from jiadf.train import Trainer
+from jiadf.training.features import FirstStages, StoredViews
+from jiadf.training.grid import load_grid
+from jiadf.training.inputs import image_streams
+from jiadf.training.network import PixelEncoder
+from jiadf.training.run_folder import Run, git_commit
+from jiadf.training.trainer import Trainer
 
 PARAMS = Path(__file__).resolve().parents[1] / "params"
 READY = 4  # batches that the bare loop turns over

@@ -3,10 +3,10 @@
     python benchmarks/grid.py --data MILK10K [--params params/cpu.yaml] [--runs 5] [--json FILE]
 
 Trains the same runs (one system, several seeds) twice in the `frozen` regime, from a warm feature
-cache: each in a process of its own (``jiadf train``), and all in one (``jiadf.grid``). Overhead is
-what a run takes beyond its training loop, start-up and reading above all, as a share of that
-loop's time; a run's ``environment.json`` says what its loop took. The two ways take turns, run by
-run, so that a machine whose speed drifts does not matter.
+cache: each in a process of its own (``jiadf train``), and all in one (``jiadf.training.grid``).
+Overhead is what a run takes beyond its training loop, start-up and reading above all, as a share
+of that loop's time; a run's ``environment.json`` says what its loop took. The two ways take turns,
+run by run, so that a machine whose speed drifts does not matter.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from statistics import median
 
 from jiadf.config import load_parameters
 from jiadf.data.read import read_lesions
-from jiadf.runs import Run
-from jiadf.train import train
+from jiadf.training.run_folder import Run
+from jiadf.training.trainer import train
 
 
 def measure(data: Path, params: Path, runs: int) -> dict[str, list[float]]:

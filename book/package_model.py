@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import save_file
 
 from jiadf.config import to_yaml
-from jiadf.damage import field_missing, without
-from jiadf.data.dataset import Inputs
+from jiadf.data.batches import Inputs
 from jiadf.data.read import read_lesions
 from jiadf.data.sample import read_sample
-from jiadf.ensemble import turned
-from jiadf.metrics import summary
+from jiadf.evaluation.metrics import summary
+from jiadf.explanation.perturbations import field_missing, without
+from jiadf.explanation.perturbed import SplitNetwork
 from jiadf.model import Model
-from jiadf.perturbed import SplitNetwork
-from jiadf.runs import Run
+from jiadf.submission.ensemble import turned
+from jiadf.training.run_folder import Run
 
 KEPT = ("encoder.json", "history.csv", "metrics.json", "environment.json")
 SCORES = {

@@ -14,8 +14,9 @@
     The tables of a study (:mod:`jiadf.studies`), named ``milk10k_STUDY`` if not otherwise.
 ``--params``
     JI-ADF with these parameters and, unless ``--no-floor``, linear classifiers, under both
-    protocols of a grid (:mod:`jiadf.grid`). Under ``validation`` the lesions that chose the epoch
-    are also the ones scored, so these figures are optimistic; they stand beside ``jiadf train``.
+    protocols of a grid (:mod:`jiadf.training.grid`). Under ``validation`` the lesions that chose
+    the epoch are also the ones scored, so these figures are optimistic; they stand beside ``jiadf
+    train``.
 
 Finished runs are kept under ``--runs`` and not repeated; what is missing is trained. Nothing but
 figures is written to ``book/results``.
@@ -35,18 +36,26 @@ from jiadf import paper, studies
 from jiadf.ablations import Predictions, in_grid, measure, named
 from jiadf.config import Parameters, load_parameters, make_parameters
 from jiadf.data.embedded import is_synthetic
-from jiadf.data.encode import MetadataEncoder
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
+from jiadf.evaluation.paired_tests import compare_all
 from jiadf.files import atomic
 from jiadf.floor import linear_predictions
-from jiadf.grid import PARTS, Grid, GridRun, collect, load_grid, pooled_predictions, run_grid
-from jiadf.inputs import prepare_inputs
 from jiadf.models.weights import MissingWeightsError
 from jiadf.results import RESULTS_DIR, summarise_seeds, truth_codes, write_record, write_tables
-from jiadf.runs import Run, git_commit
-from jiadf.stats import compare_all
+from jiadf.training.grid import (
+    PARTS,
+    Grid,
+    GridRun,
+    collect,
+    load_grid,
+    pooled_predictions,
+    run_grid,
+)
+from jiadf.training.inputs import prepare_inputs
+from jiadf.training.run_folder import Run, git_commit
 from jiadf.verdicts import judge_claims
 
 STUDIES = [module.name for module in pkgutil.iter_modules(studies.__path__)]

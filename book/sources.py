@@ -38,7 +38,7 @@ def sources(*roots: str | Path) -> list[str]:
     Parameters
     ----------
     roots
-        Paths of notebooks, or module names such as ``jiadf.train``.
+        Paths of notebooks, or module names such as ``jiadf.training.trainer``.
 
     Returns
     -------

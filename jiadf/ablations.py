@@ -1,7 +1,7 @@
 """The paper's ablations: which systems each compares, and our answer beside the printed one.
 
 :data:`ABLATIONS` says what Table 2, Table 3 and Figure 3 compare. :func:`run_ablation` trains its
-systems from a grid (:mod:`jiadf.grid`) or finds them trained; :func:`measure` scores them;
+systems from a grid (:mod:`jiadf.training.grid`) or finds them trained; :func:`measure` scores them;
 :func:`read_ablation` reads what was recorded on MILK10k by ``book/record.py --grid``.
 
 The whole network stands in the three under three names, CDM, both and ji-adf; a grid trains it
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from jiadf.grid import Grid, ensure_runs, open_with_knobs, pooled_predictions, probabilities
 from jiadf.paper import PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, paper_table
 from jiadf.results import (
     RESULTS_DIR,
@@ -25,6 +24,13 @@ from jiadf.results import (
     read_record,
     summarise_seeds,
     truth_codes,
+)
+from jiadf.training.grid import (
+    Grid,
+    ensure_runs,
+    open_with_knobs,
+    pooled_predictions,
+    probabilities,
 )
 from jiadf.verdicts import FAILS, HOLDS, METRIC_NAMES, UNDECIDED
 
@@ -125,7 +131,7 @@ def named(tables: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any]:
 
 
 def open_grid(file: str | Path, knobs: Mapping[str, Any], source: str) -> Grid:
-    """Open a grid with the systems of an ablation: :func:`jiadf.grid.open_with_knobs`.
+    """Open a grid with the systems of an ablation: :func:`jiadf.training.grid.open_with_knobs`.
 
     ``source`` is a key of :data:`ABLATIONS`.
     """
@@ -255,7 +261,7 @@ class Recorded:
     """What was recorded of a grid: scores, judged claims, where and how.
 
     A grid that has not every system of the paper's claims has none judged; it has the differences
-    of its systems from the first one instead (:func:`jiadf.stats.compare_all`).
+    of its systems from the first one instead (:func:`jiadf.evaluation.paired_tests.compare_all`).
     """
 
     table: pd.DataFrame

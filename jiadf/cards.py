@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jiadf.data.encode import MetadataEncoder
-from jiadf.data.images import decode
+from jiadf.data.image_cache import decode
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
-from jiadf.explain import (
+from jiadf.explanation.explain import (
     FUSED,
     average_lesion,
     by_field,
@@ -26,7 +26,7 @@ from jiadf.explain import (
     open_network,
 )
 from jiadf.plots.explain import Card
-from jiadf.runs import Run
+from jiadf.training.run_folder import Run
 
 
 def make_cards(
@@ -58,7 +58,7 @@ def make_cards(
 
     Raises
     ------
-    jiadf.explain.ExplanationError
+    jiadf.explanation.explain.ExplanationError
         If the run sees no picture or has no such output.
     ValueError
         If ``explained`` is no class.

@@ -14,9 +14,9 @@ import pandas as pd
 
 from jiadf import regions, saliency
 from jiadf.data.schema import CLASSES
-from jiadf.explain import upsample
+from jiadf.evaluation.weighted import stratified_weights
+from jiadf.explanation.explain import upsample
 from jiadf.plots.explain import field_words
-from jiadf.weighted import stratified_weights
 
 TRAINED = "trained"
 TWIN, OTHER_CLASS, RELABELLED, OTHER_LESION = (

@@ -13,11 +13,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from jiadf.data.dataset import Inputs
+from jiadf.data.batches import Inputs
 from jiadf.data.schema import CLASSES
-from jiadf.features import Standardise
-from jiadf.inputs import STREAMS
-from jiadf.metrics import summary
+from jiadf.evaluation.metrics import summary
+from jiadf.training.features import Standardise
+from jiadf.training.inputs import STREAMS
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse regularisation, scikit-learn's C
 

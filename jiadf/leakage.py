@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from jiadf.data.images import CachedImages, cache_images
+from jiadf.data.image_cache import CachedImages, cache_images
 
 BORDER = 0.1  # width of what stays visible on each side, in sides of the picture
 GREY = 128

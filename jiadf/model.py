@@ -23,19 +23,19 @@ import pandas as pd
 import torch
 from scipy.special import log_softmax, logsumexp, softmax
 
-from jiadf.build import build_network, load_weights
 from jiadf.config import Parameters
-from jiadf.data.dataset import Inputs, LesionDataset
-from jiadf.data.encode import MONET_COLUMNS, MetadataEncoder
-from jiadf.data.images import decode
+from jiadf.data.batches import Inputs, LesionDataset
+from jiadf.data.image_cache import decode
+from jiadf.data.metadata import MONET_COLUMNS, MetadataEncoder
+from jiadf.data.open_image import ImageSource
 from jiadf.data.schema import CLASSES, LESION_COLUMNS
-from jiadf.ensemble import turned
-from jiadf.inputs import image_streams, resolve_device, resolve_precision, targets
-from jiadf.lesion_prediction import NOT_A_DEVICE, LesionPrediction
-from jiadf.open_image import ImageSource
-from jiadf.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
-from jiadf.predict import Prediction, prediction_table
-from jiadf.runs import Run, RunError
+from jiadf.submission.ensemble import turned
+from jiadf.submission.lesion_prediction import NOT_A_DEVICE, LesionPrediction
+from jiadf.submission.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
+from jiadf.training.inputs import image_streams, resolve_device, resolve_precision, targets
+from jiadf.training.network import build_network, load_weights
+from jiadf.training.predict import Prediction, prediction_table
+from jiadf.training.run_folder import Run, RunError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 _CHUNK = 256  # lesions whose images are decoded at a time
@@ -54,7 +54,7 @@ def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
 
     Raises
     ------
-    jiadf.runs.RunError
+    jiadf.training.run_folder.RunError
         A ValueError, if there is no such run, or it cannot take photographs.
     """
     model = Model(path, device)
@@ -65,7 +65,7 @@ def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
 
 
 def pretrained_path() -> Path:
-    """Return the run folder that the package brings, or raise :class:`jiadf.runs.RunError`."""
+    """Return the run folder that the package brings, or raise `run_folder.RunError`."""
     if not (Run(PRETRAINED).finished and (PRETRAINED / "model.safetensors").exists()):
         raise RunError(
             f"this installation of jiadf brings no trained model ({PRETRAINED}): install the "
@@ -143,7 +143,7 @@ class Model:
         skin_tone
             0 very dark to 5 very light.
         monet
-            MONET scores by their names in :data:`jiadf.data.encode.MONET_COLUMNS`, 0 to 1.
+            MONET scores by their names in :data:`jiadf.data.metadata.MONET_COLUMNS`, 0 to 1.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Model:
         return LesionPrediction(posterior, branches, weights, tuple(own.lacking()))
 
     def predict_table(self, table: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
-        """Predict the lesions of a CSV or DataFrame, as :mod:`jiadf.own_images` describes it.
+        """Predict the lesions of a CSV or DataFrame, as `submission.own_images` describes it.
 
         What lesions lack is told in a line on standard error.
 
@@ -185,7 +185,7 @@ class Model:
 
         Raises
         ------
-        jiadf.own_images.OwnImagesError
+        jiadf.submission.own_images.OwnImagesError
             A ValueError with every fault of the table and its images.
         """
         own = read_own_images(table, self.parameters.image_size)
@@ -230,7 +230,7 @@ class Model:
 
         Returns
         -------
-        jiadf.predict.Prediction
+        jiadf.training.predict.Prediction
             Means over the run's ``prediction_views`` of the posterior, of each branch's posterior
             (as logits) and of the weights. Branches are those that the gate mixes, over their
             temperatures if it learned any.

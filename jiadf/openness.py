@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, softmax
 
-from jiadf.grid import FoldPrediction, Grid, pooled_predictions
-from jiadf.runs import Run
+from jiadf.training.grid import FoldPrediction, Grid, pooled_predictions
+from jiadf.training.run_folder import Run
 
 OPEN = 0.5  # of the largest possible entropy
 COLLAPSED = (0.9, 0.99)  # weight of the joint branch that counts as a collapse

@@ -87,9 +87,9 @@ def paper_table(n: int, names: str = "paper", directory: str | Path | None = Non
     n : {1, 2, 3, 5}
         1 compares methods, 2 modality subsets, 3 the paths of MMFA, 5 classes.
     names : {"paper", "ours"}
-        Keep the paper's names, or use those of :func:`jiadf.metrics.summary` for the columns of
-        Tables 1 to 3, and those of :func:`jiadf.metrics.per_class_metrics` for the rows and the
-        mean of Table 5.
+        Keep the paper's names, or use those of :func:`jiadf.evaluation.metrics.summary` for the
+        columns of Tables 1 to 3, and those of :func:`jiadf.evaluation.metrics.per_class_metrics`
+        for the rows and the mean of Table 5.
     directory : path, optional
         Folder of the CSV files; the repository's ``book/results/paper`` if not given.
 
@@ -134,9 +134,9 @@ def claims(source: str | None = None, directory: str | Path | None = None) -> pd
     -------
     DataFrame
         A row a claim and metric: `id`, `source`, `section`, `claim` (in our words), `better`,
-        `worse` (values of :data:`PAPER_TO_SYSTEM`), `metric` (of :func:`jiadf.metrics.summary`),
-        and what the paper printed for the two, `printed_better` and `printed_worse`: NaN for
-        Figure 3, which has no numbers.
+        `worse` (values of :data:`PAPER_TO_SYSTEM`), `metric` (of
+        :func:`jiadf.evaluation.metrics.summary`), and what the paper printed for the two,
+        `printed_better` and `printed_worse`: NaN for Figure 3, which has no numbers.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import torch
 
-from jiadf.explain import ExplainableNetwork, ExplanationError
+from jiadf.explanation.explain import ExplainableNetwork, ExplanationError
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF
 

@@ -18,10 +18,10 @@ import pandas as pd
 from scipy.special import softmax
 from scipy.stats import norm, spearmanr, ttest_1samp
 
-from jiadf import weighted
 from jiadf.data.schema import CLASSES
-from jiadf.predict import Prediction
-from jiadf.stats import CURVE_METRICS
+from jiadf.evaluation import weighted
+from jiadf.evaluation.paired_tests import CURVE_METRICS
+from jiadf.training.predict import Prediction
 from jiadf.verdicts import FAILS, HOLDS, LOWER_IS_BETTER, METRIC_NAMES, UNDECIDED
 
 METRICS = ("macro_auc", "macro_f1", "nll")
@@ -167,7 +167,7 @@ def score_changes(
         ``SYSTEM, gate held`` is what that system's branches say of the damaged lesion under the
         weights of the intact one.
     metrics
-        Of :func:`jiadf.metrics.summary`.
+        Of :func:`jiadf.evaluation.metrics.summary`.
 
     Returns
     -------

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from jiadf.data.schema import CLASSES
+from jiadf.evaluation.metrics import bootstrap_intervals, bootstrap_per_class
 from jiadf.files import atomic
-from jiadf.metrics import bootstrap_intervals, bootstrap_per_class
 
 RESULTS_DIR = Path(__file__).resolve().parents[1] / "book" / "results"
 COLUMNS = ["system", "part", "metric", "label", "lesions", "seeds", "value", "sd", "low", "high"]

@@ -8,7 +8,7 @@ fit those lesions very closely.
 
 import numpy as np
 
-from jiadf.recalibration import log_posterior, mean_nll
+from jiadf.evaluation.recalibration import log_posterior, mean_nll
 
 ROUNDS = 20
 

@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from jiadf import weighted
 from jiadf.data.schema import CLASSES, MALIGNANT
-from jiadf.metrics import check_predictions
-from jiadf.stats import holm
+from jiadf.evaluation import weighted
+from jiadf.evaluation.metrics import check_predictions
+from jiadf.evaluation.paired_tests import holm
 
 MIN_LESIONS = 20
 MIN_OF_CLASS = 10

@@ -35,7 +35,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
 
-from jiadf.recalibration import STRENGTHS, mean_nll, spread_folds
+from jiadf.evaluation.recalibration import STRENGTHS, mean_nll, spread_folds
 
 METHODS = (
     "average", "weights", "weights + temperatures", "gate", "gate + temperatures", "joint",

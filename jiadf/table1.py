@@ -1,8 +1,8 @@
 """Tables and sentences of the page on Table 1, from scores, differences and studies of its grid.
 
 What a page shows of its own runs and what was recorded on MILK10k come in the same tables:
-:func:`jiadf.ablations.measure`, :func:`jiadf.stats.compare_all` with ji-adf as the reference, and
-those of :mod:`jiadf.studies.cost` and :mod:`jiadf.studies.mechanisms`.
+:func:`jiadf.ablations.measure`, :func:`jiadf.evaluation.paired_tests.compare_all` with ji-adf as
+the reference, and those of :mod:`jiadf.studies.cost` and :mod:`jiadf.studies.mechanisms`.
 """
 
 from __future__ import annotations

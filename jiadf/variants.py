@@ -4,7 +4,7 @@ Every figure is out of fold. For a lesion, only networks count that did not trai
 
 ==================  =============================================================================
 ``single``          one network
-``single + views``  one network, mean over the views of a lesion (:mod:`jiadf.ensemble`)
+``single + views``  one network, mean over the views of a lesion (:mod:`jiadf.submission.ensemble`)
 ``seeds``           mean over the seeds of the lesion's test fold
 ``seeds + views``   both
 ``two folds``       one network of the test fold, and the one that chose its epoch on the lesion: a
@@ -14,10 +14,10 @@ Every figure is out of fold. For a lesion, only networks count that did not trai
 An ensemble of all folds, which an entrant would submit, cannot be judged here: most of its
 networks trained on the lesion.
 
-The cuts (:mod:`jiadf.thresholds`) of a fold are fitted on the out-of-fold predictions of the other
-folds. Those networks did see this fold's lesions in training, though none of their own predictions
-is used; the row ``validation`` of the table `mapping` is free even of that, at the price of a
-fifth of the lesions.
+The cuts (:mod:`jiadf.evaluation.thresholds`) of a fold are fitted on the out-of-fold predictions
+of the other folds. Those networks did see this fold's lesions in training, though none of their
+own predictions is used; the row ``validation`` of the table `mapping` is free even of that, at the
+price of a fifth of the lesions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ import pandas as pd
 
 from jiadf.config import Parameters
 from jiadf.data.schema import CLASSES
-from jiadf.ensemble import mean_posterior, predict_views, useful_views
-from jiadf.grid import Grid, fold_predictions
-from jiadf.inputs import targets
-from jiadf.predict import run_inputs
-from jiadf.runs import Run
-from jiadf.thresholds import Thresholds, crossfitted, fit_thresholds, nested_thresholds
+from jiadf.evaluation.thresholds import Thresholds, crossfitted, fit_thresholds, nested_thresholds
+from jiadf.submission.ensemble import mean_posterior, predict_views, useful_views
+from jiadf.training.grid import Grid, fold_predictions
+from jiadf.training.inputs import targets
+from jiadf.training.predict import run_inputs
+from jiadf.training.run_folder import Run
 
 FIXED_STRENGTH = 50.0  # lesions; of the row `validation`, which has no folds to choose on
 TURNED = 4  # views of a finetune run

@@ -6,7 +6,8 @@
     'Macro AUC: C is below CDM by 0.06 (95 % interval 0.03 to 0.09) (paired permutation test, ...'
     >>> judge_claims(paper.claims("Table 2"), truth, systems)  # doctest: +SKIP
 
-A difference stands where its Holm-adjusted p-value (:mod:`jiadf.stats`) is below alpha.
+A difference stands where its Holm-adjusted p-value (:mod:`jiadf.evaluation.paired_tests`) is below
+alpha.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jiadf.stats import compare_pairs, holm
+from jiadf.evaluation.paired_tests import compare_pairs, holm
 
 LOWER_IS_BETTER = frozenset({"ece", "nll", "brier"})
 METRIC_NAMES = {
@@ -48,7 +49,8 @@ def verdict(table: pd.DataFrame, better: str, worse: str, metric: str, alpha: fl
     Parameters
     ----------
     table : DataFrame
-        The answer of :func:`jiadf.stats.compare_pairs` or `compare_all`; this pair in either order.
+        The answer of :func:`jiadf.evaluation.paired_tests.compare_pairs` or `compare_all`; this
+        pair in either order.
     better, worse : str
         The systems of the claim.
     metric : str
@@ -84,7 +86,8 @@ def judge_claims(
     claims : DataFrame
         With columns `better`, `worse` and `metric`, e.g. of :func:`jiadf.paper.claims`.
     truth, systems, n, seed, level
-        As in :func:`jiadf.stats.compare_pairs`; adjusted for all claims given, within a metric.
+        As in :func:`jiadf.evaluation.paired_tests.compare_pairs`; adjusted for all claims given,
+        within a metric.
     alpha : float
         As in :func:`verdict`.
 
@@ -146,7 +149,8 @@ def sentence(table: pd.DataFrame, metric: str, alpha: float = 0.05, level: float
     Parameters
     ----------
     table : DataFrame
-        The answer of :func:`jiadf.stats.compare_all` or :func:`jiadf.stats.compare_pairs`.
+        The answer of :func:`jiadf.evaluation.paired_tests.compare_all` or
+        :func:`jiadf.evaluation.paired_tests.compare_pairs`.
     metric : str
         One of its metrics.
     alpha : float

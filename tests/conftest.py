@@ -6,7 +6,7 @@ import pytest
 from jiadf.config import make_parameters
 from jiadf.data.read import read_lesions
 from jiadf.data.synth import synthesise
-from jiadf.train import train
+from jiadf.training.trainer import train
 
 TINY = {"image_size": 32, "feature_views": 2, "epochs": 3, "learning_rate": 1e-3, "device": "cpu"}
 

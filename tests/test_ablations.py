@@ -20,10 +20,10 @@ from jiadf.ablations import (
     verdict_table,
 )
 from jiadf.config import ParameterError
-from jiadf.grid import load_grid
-from jiadf.metrics import summary
+from jiadf.evaluation.metrics import summary
 from jiadf.models.configuration import VARIANTS
 from jiadf.paper import claims
+from jiadf.training.grid import load_grid
 from jiadf.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.conftest import TINY
 

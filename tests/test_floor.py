@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jiadf.data.dataset import Inputs
+from jiadf.data.batches import Inputs
 from jiadf.floor import linear_predictions
 
 

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 import jiadf
 from jiadf import model as module
 from jiadf.cli import app
-from jiadf.data.encode import MONET_COLUMNS
+from jiadf.data.metadata import MONET_COLUMNS
 from jiadf.data.schema import CLASSES
-from jiadf.ensemble import predict_ensemble
-from jiadf.lesion_prediction import NOT_A_DEVICE
 from jiadf.model import Model, load_model
-from jiadf.predict import predict
-from jiadf.runs import Run, RunError
-from jiadf.train import train
+from jiadf.submission.ensemble import predict_ensemble
+from jiadf.submission.lesion_prediction import NOT_A_DEVICE
+from jiadf.training.predict import predict
+from jiadf.training.run_folder import Run, RunError
+from jiadf.training.trainer import train
 
 RUNNER = CliRunner()
 NAMES = list(CLASSES)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jiadf import metrics, weighted
 from jiadf.data.schema import CLASSES
+from jiadf.evaluation import metrics, weighted
 from jiadf.models.configuration import VARIANTS
 from jiadf.models.mmfa import PATHS
 from jiadf.paper import PAPER_TO_METRIC, PAPER_TO_SUMMARY, PAPER_TO_SYSTEM, claims, paper_table

@@ -14,8 +14,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
-from jiadf import metrics, plots
+from jiadf import plots
 from jiadf.data.schema import CLASSES, IMAGE_TYPES, MONET, PAPER_TABLE4, SITES
+from jiadf.evaluation import metrics
 from jiadf.paper import PAPER_TO_SYSTEM, paper_table
 
 # seaborn 0.13 calls matplotlib's boxplot in a way that matplotlib 3.11 gives up.

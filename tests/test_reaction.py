@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jiadf.evaluation.paired_tests import holm
 from jiadf.reaction import (
     HARMLESS,
     INTACT,
@@ -15,7 +16,6 @@ from jiadf.reaction import (
     say_others,
     score_changes,
 )
-from jiadf.stats import holm
 from jiadf.verdicts import FAILS, HOLDS, UNDECIDED
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from jiadf.recalibration import STRENGTHS, mean_nll
+from jiadf.evaluation.recalibration import STRENGTHS, mean_nll
 from jiadf.stacking import METHODS, choose_strength, evidence, fit_mixture, oracle
 
 K = 4

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from jiadf.data.images import default_cache_dir
+from jiadf.data.image_cache import default_cache_dir
 from jiadf.data.layout import Layout
 from jiadf.data.synth import MARKER, synthesise
 from jiadf.files import code_fingerprint

@@ -1,7 +1,8 @@
 """Make a record of predictions from the run folders of a grid; ``jiadf record`` does it.
 
-Each finished run left ``predictions.csv``; here its scored lesions (:attr:`jiadf.grid.Grid.
-scored_part`) are put together, system by system and seed by seed. Nothing is predicted anew.
+Each finished run left ``predictions.csv``; here its scored lesions
+(:attr:`jiadf.training.grid.Grid. scored_part`) are put together, system by system and seed by
+seed. Nothing is predicted anew.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,9 +18,9 @@ from jiadf.data.schema import CLASSES, LESION_COLUMNS, supplement_schema
 from jiadf.data.split import assign_folds
 from jiadf.data.tables import read_table
 from jiadf.evaluation.schema import BRANCHES, RecordError, branch_columns
-from jiadf.grid import Grid, GridRun
-from jiadf.inputs import table_fingerprint
-from jiadf.runs import Run
+from jiadf.training.grid import Grid, GridRun
+from jiadf.training.inputs import table_fingerprint
+from jiadf.training.run_folder import Run
 
 DIAGNOSIS = ["diagnosis_full", "diagnosis_confirm_type"]
 # What a run may have other than its grid says: how it was computed, not what.

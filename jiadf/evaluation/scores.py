@@ -1,7 +1,7 @@
 """Scores of recorded predictions, at two prevalences: the lesions' own and the hidden test set's.
 
-What each score is stands in :mod:`jiadf.metrics`; weights of lesions and nothing else tell the two
-prevalences apart (:mod:`jiadf.evaluation.prevalence`).
+What each score is stands in :mod:`jiadf.evaluation.metrics`; weights of lesions and nothing else
+tell the two prevalences apart (:mod:`jiadf.evaluation.prevalence`).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf import weighted
+from jiadf.evaluation import weighted
 from jiadf.evaluation.predictions import Predictions, load_predictions, models
 from jiadf.evaluation.prevalence import hidden_test_weights
 

@@ -52,7 +52,8 @@ def paired_differences(
     Parameters
     ----------
     table : DataFrame
-        The answer of :func:`jiadf.stats.compare_all` or :func:`jiadf.stats.compare_pairs`.
+        The answer of :func:`jiadf.evaluation.paired_tests.compare_all` or
+        :func:`jiadf.evaluation.paired_tests.compare_pairs`.
     metrics : sequence of str, optional
         Those to draw; all that `table` holds if not given.
     alpha : float

@@ -136,7 +136,7 @@ def per_class_intervals(
     Parameters
     ----------
     table : DataFrame
-        The answer of :func:`jiadf.metrics.bootstrap_per_class`.
+        The answer of :func:`jiadf.evaluation.metrics.bootstrap_per_class`.
     metric : str
         One of its metrics.
     reference : Series, optional
@@ -168,7 +168,7 @@ def reliability(bins: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bins : DataFrame
-        The answer of :func:`jiadf.metrics.reliability_bins`.
+        The answer of :func:`jiadf.evaluation.metrics.reliability_bins`.
     """
     full = bins[bins["count"] > 0]
     figure, (ax, below) = subplots(

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from jiadf.data.schema import CLASSES
+from jiadf.evaluation.thresholds import Thresholds, f1_curve
 from jiadf.plots.style import FIRST, NEUTRAL, PALETTE, SECOND, WIDTH, name_rows, subplots
-from jiadf.thresholds import Thresholds, f1_curve
 
 WAYS = {
     "none": "not moved",

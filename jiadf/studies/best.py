@@ -2,8 +2,8 @@
 
 Every choice is made for a test fold on its validation fold, by networks that trained on neither:
 which candidate, which candidates to average (:mod:`jiadf.selection`), and how to recalibrate
-(:mod:`jiadf.recalibration`). So the figures are those of lesions that no choice has seen, and the
-choice may differ from fold to fold.
+(:mod:`jiadf.evaluation.recalibration`). So the figures are those of lesions that no choice has
+seen, and the choice may differ from fold to fold.
 
 The steps, each on top of the one before:
 
@@ -13,7 +13,8 @@ The steps, each on top of the one before:
 ``seeds, views``        mean over its seeds, and over the views of a lesion where it has several
 ``ensemble``            a mean over candidates, each with its seeds and views
 ``recalibrated``        vector scaling
-``cuts by validation``  classes' cuts moved to 0.5 (:mod:`jiadf.thresholds`), fitted on the
+``cuts by validation``  classes' cuts moved to 0.5 (:mod:`jiadf.evaluation.thresholds`), fitted on
+the
                         validation fold; of these numbers calls at 0.5 and ranks alone mean anything
 ``cuts by other folds`` the same, in place of it, by nested cross-validation over the other folds:
                         four times the lesions. Networks and choices of those folds have seen this
@@ -27,13 +28,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf.grid import Grid, collect
-from jiadf.inputs import targets
-from jiadf.metrics import bootstrap_intervals
-from jiadf.recalibration import fit_recalibration, log_posterior, mean_nll
+from jiadf.evaluation.metrics import bootstrap_intervals
+from jiadf.evaluation.paired_tests import compare_pairs
+from jiadf.evaluation.recalibration import fit_recalibration, log_posterior, mean_nll
+from jiadf.evaluation.thresholds import fit_thresholds, nested_thresholds
 from jiadf.selection import mix, select_members
-from jiadf.stats import compare_pairs
-from jiadf.thresholds import fit_thresholds, nested_thresholds
+from jiadf.training.grid import Grid, collect
+from jiadf.training.inputs import targets
 from jiadf.variants import FIXED_STRENGTH, Scored, collect_variants
 from jiadf.verdicts import LOWER_IS_BETTER, METRIC_NAMES, listed, sentence
 
@@ -168,7 +169,7 @@ def step_table(
 def step_differences(
     truth: np.ndarray, steps: Mapping[str, Sequence[np.ndarray]], n: int, seed: int
 ) -> pd.DataFrame:
-    """Compare each step with the one before: the columns of :func:`jiadf.stats.compare_pairs`."""
+    """Compare each step with the one before: the columns of `paired_tests.compare_pairs`."""
     count = max(map(len, steps.values()))
     systems = {k: list(v) if len(v) == count else [v[0]] * count for k, v in steps.items()}
     names = list(steps)
@@ -200,7 +201,8 @@ def tell(tables: Mapping[str, pd.DataFrame], where: str) -> list[str]:
     reached, met, short = [], [], []
     for metric, key in last.items():
         row, name = steps.loc[key], METRIC_NAMES.get(metric, metric)
-        # Resamples of an ECE lie above it (jiadf.calibration): no interval for it in a sentence.
+        # Resamples of an ECE lie above it (jiadf.evaluation.calibration): no interval for it in a
+        # sentence.
         interval = "" if metric == "ece" else f" ({row.low:.3f} to {row.high:.3f})"
         reached.append(f"{name} {row.value:.3f}{interval}")
         above = row.value >= row.target

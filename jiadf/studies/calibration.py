@@ -5,8 +5,8 @@ test fold, and the folds are put together. The tables on calibration are made he
 decisions in :mod:`jiadf.studies.decisions`; the record holds both.
 
 ``errors``, ``differences``
-    Every error of :mod:`jiadf.calibration` for the fused decision, each branch, and the plain
-    average of the branches, before and after recalibration; and paired differences.
+    Every error of :mod:`jiadf.evaluation.calibration` for the fused decision, each branch, and the
+    plain average of the branches, before and after recalibration; and paired differences.
 ``reliability``, ``classes``
     What a reliability diagram shows; and each class's mean probability beside its frequency.
 ``binning``, ``plausible``
@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from jiadf.calibration import (
+from jiadf.data.schema import CLASSES
+from jiadf.evaluation.calibration import (
     ERRORS,
     binned_gap,
     class_calibration,
@@ -37,12 +38,11 @@ from jiadf.calibration import (
     simulated_ece,
     weighted_errors,
 )
-from jiadf.data.schema import CLASSES
-from jiadf.grid import FoldPrediction, Grid, fold_predictions
-from jiadf.recalibration import METHODS, adjust_prior, fit_recalibration
+from jiadf.evaluation.recalibration import METHODS, adjust_prior, fit_recalibration
+from jiadf.evaluation.weighted import stratified_weights
 from jiadf.results import RESULTS_DIR, truth_codes
 from jiadf.studies import decisions
-from jiadf.weighted import stratified_weights
+from jiadf.training.grid import FoldPrediction, Grid, fold_predictions
 
 SYSTEMS = decisions.SYSTEMS
 PAPER_ECE = 0.032

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jiadf.data.dataset import one_batch
-from jiadf.data.images import cache_images
-from jiadf.grid import Grid, collect
-from jiadf.inputs import image_encoder, image_streams
+from jiadf.data.batches import one_batch
+from jiadf.data.image_cache import cache_images
 from jiadf.models.cost import count_gflops, network_cost
-from jiadf.predict import load_network, run_inputs
-from jiadf.runs import Run
+from jiadf.training.grid import Grid, collect
+from jiadf.training.inputs import image_encoder, image_streams
+from jiadf.training.predict import load_network, run_inputs
+from jiadf.training.run_folder import Run
 
 REFERENCE = "ji-adf"  # what speeds are a ratio to; the first system where it is not there
 

@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from jiadf.data.schema import CLASSES, MALIGNANT
-from jiadf.decisions import (
+from jiadf.evaluation.decisions import (
     MALIGNANT_WITHOUT_AKIEC,
     aurc,
     class_sum,
@@ -33,9 +33,9 @@ from jiadf.decisions import (
     summed_coverage_interval,
     weighted_risk,
 )
-from jiadf.grid import FoldPrediction, Grid, fold_predictions
+from jiadf.evaluation.weighted import ratio, stratified_weights
 from jiadf.results import truth_codes
-from jiadf.weighted import ratio, stratified_weights
+from jiadf.training.grid import FoldPrediction, Grid, fold_predictions
 
 SYSTEMS = ("ji-adf", "ji-mmfa", "unweighted")
 ALPHAS = (0.05, 0.1, 0.2)

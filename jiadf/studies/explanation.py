@@ -29,9 +29,9 @@ import torch
 from jiadf import regions, saliency
 from jiadf.config import ParameterError
 from jiadf.data.embedded import is_synthetic
-from jiadf.data.encode import MetadataEncoder
-from jiadf.data.images import cache_images
+from jiadf.data.image_cache import cache_images
 from jiadf.data.masks import lesion_masks
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.examination import (
     OTHER_CLASS,
     OTHER_LESION,
@@ -46,7 +46,7 @@ from jiadf.examination import (
     study_tables,
     with_rows,
 )
-from jiadf.explain import (
+from jiadf.explanation.explain import (
     FUSED,
     ExplainableNetwork,
     average_lesion,
@@ -56,11 +56,11 @@ from jiadf.explain import (
     grad_cam,
     open_network,
 )
-from jiadf.grid import Grid, GridRun
-from jiadf.inputs import image_encoder, image_streams, targets
 from jiadf.randomise import cascade, randomised
-from jiadf.runs import Run
-from jiadf.train import train
+from jiadf.training.grid import Grid, GridRun
+from jiadf.training.inputs import image_encoder, image_streams, targets
+from jiadf.training.run_folder import Run
+from jiadf.training.trainer import train
 
 SHARES = np.linspace(0, 1, 8)
 
@@ -97,9 +97,9 @@ def study(
     ------
     jiadf.config.ParameterError
         If the grid has no such system, or its protocol keeps no lesions from every choice.
-    jiadf.explain.ExplanationError
+    jiadf.explanation.explain.ExplanationError
         If the system sees no picture.
-    jiadf.runs.RunError
+    jiadf.training.run_folder.RunError
         If a run is missing or unfinished.
     """
     if grid.protocol != "out-of-fold":

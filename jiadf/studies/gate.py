@@ -29,12 +29,12 @@ import pandas as pd
 
 from jiadf import openness, stacking
 from jiadf.ablations import Predictions
-from jiadf.grid import FoldPrediction, Grid, fold_predictions, pooled_predictions
-from jiadf.inputs import targets
+from jiadf.evaluation.paired_tests import compare_pairs, holm, score_all
 from jiadf.reaction import HELD, Damage, gate_reaction, reliability, score_changes
-from jiadf.runs import Run
-from jiadf.stats import compare_pairs, holm, score_all
 from jiadf.studies.robustness import Change, ask, table_damages
+from jiadf.training.grid import FoldPrediction, Grid, fold_predictions, pooled_predictions
+from jiadf.training.inputs import targets
+from jiadf.training.run_folder import Run
 
 GATE, AVERAGE = "ji-adf", "ji-mmfa"
 CHOSEN = "ji-adf+ by fold"  # each fold scored by the gate that its own validation lesions choose

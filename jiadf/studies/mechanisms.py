@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from jiadf.data.dataset import one_batch
-from jiadf.grid import Grid
+from jiadf.data.batches import one_batch
 from jiadf.models.baselines.base import IMAGES
-from jiadf.predict import load_network, run_inputs
-from jiadf.runs import Run
+from jiadf.training.grid import Grid
+from jiadf.training.predict import load_network, run_inputs
+from jiadf.training.run_folder import Run
 
 Answer = dict[str, tuple[float, int]]  # what was measured: its value, and on how many lesions
 

@@ -1,8 +1,9 @@
 """Robustness and fairness: damaged streams, slices, leakage.
 
 Every lesion is asked about by networks that never saw it (the test fold of each run), intact and
-with one thing wrong (:mod:`jiadf.damage`). Damage to the cached inputs is done to all lesions;
-corrupted pictures go through the backbone once for all networks, for a class-balanced sample.
+with one thing wrong (:mod:`jiadf.explanation.perturbations`). Damage to the cached inputs is done
+to all lesions; corrupted pictures go through the backbone once for all networks, for a
+class-balanced sample.
 
 The paper says that its gate "adjusts to the reliability of each modality". Measured here are the
 change of the gate's weights when a modality is damaged, whether that change makes the damaged
@@ -17,25 +18,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf import damage
 from jiadf.config import make_parameters
-from jiadf.corruptions import CORRUPTIONS
-from jiadf.data.dataset import Inputs
-from jiadf.data.encode import MetadataEncoder
-from jiadf.data.images import cache_images
+from jiadf.data.batches import Inputs
+from jiadf.data.image_cache import cache_images
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import assign_folds, split_lesions
-from jiadf.features import frozen_features
+from jiadf.evaluation.paired_tests import holm
+from jiadf.explanation import perturbations as damage
+from jiadf.explanation.corruptions import CORRUPTIONS
 from jiadf.floor import linear_predictions
-from jiadf.grid import Grid
-from jiadf.inputs import image_encoder, resolve_device, targets
 from jiadf.leakage import border_images, duplicates_of_lesions
-from jiadf.predict import predictor, run_inputs
 from jiadf.reaction import INTACT, Answers, Damage, gate_reaction, reliability, score_changes
 from jiadf.results import summarise_seeds
-from jiadf.runs import Run
 from jiadf.slices import compare_slices, slices_of
-from jiadf.stats import holm
+from jiadf.training.features import frozen_features
+from jiadf.training.grid import Grid
+from jiadf.training.inputs import image_encoder, resolve_device, targets
+from jiadf.training.predict import predictor, run_inputs
+from jiadf.training.run_folder import Run
 
 PROBE_STRENGTHS = (1e-3,)  # one, chosen beforehand: a probe asks whether anything is there
 SYSTEMS = ("ji-adf", "ji-mmfa", "modality-dropout")

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from jiadf.data.schema import CLASSES
-from jiadf.grid import Grid
-from jiadf.metrics import bootstrap_intervals, bootstrap_per_class
-from jiadf.stats import compare_pairs
-from jiadf.thresholds import choose_strength, fit_thresholds, renormalised
+from jiadf.evaluation.metrics import bootstrap_intervals, bootstrap_per_class
+from jiadf.evaluation.paired_tests import compare_pairs
+from jiadf.evaluation.thresholds import choose_strength, fit_thresholds, renormalised
+from jiadf.training.grid import Grid
 from jiadf.variants import FIXED_STRENGTH, Mapped, Scored, collect_variants, map_variant
 from jiadf.verdicts import sentence
 
@@ -96,8 +96,8 @@ def difference_table(
 ) -> pd.DataFrame:
     """Compare variants in pairs, and each variant with itself after its cuts moved.
 
-    The columns of :func:`jiadf.stats.compare_pairs`, with the system compared called `variant`,
-    and `question`: ``variant`` or ``mapping``.
+    The columns of :func:`jiadf.evaluation.paired_tests.compare_pairs`, with the system compared
+    called `variant`, and `question`: ``variant`` or ``mapping``.
     """
     count = max(map(len, scored.variants.values()))
 
@@ -225,7 +225,7 @@ def benchmark_layout(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Rows the nine metrics, columns ``mean`` and the classes. The mean leaves out what does not
-        exist, as :func:`jiadf.metrics.per_class_metrics` does.
+        exist, as :func:`jiadf.evaluation.metrics.per_class_metrics` does.
     """
     if table.duplicated(["metric", "label"]).any():
         raise ValueError("a class has several rows for a metric: choose one system and mapping.")

@@ -12,7 +12,7 @@ from jiadf.data.read import read_lesions
 from jiadf.data.sample import sample_dir
 from jiadf.data.schema import CLASSES
 from jiadf.model import load_model
-from jiadf.train import train
+from jiadf.training.trainer import train
 
 FILE = Path(__file__).parents[2] / "book" / "package_model.py"
 spec = importlib.util.spec_from_file_location("package_model", FILE)

@@ -13,8 +13,8 @@ from jiadf.data.schema import CLASSES
 from jiadf.evaluation.predictions import load_lesions, load_predictions, models
 from jiadf.evaluation.record import lesion_table, record_grid_predictions
 from jiadf.evaluation.schema import RecordError, branch_columns
-from jiadf.grid import load_grid, run_grid
-from jiadf.runs import Run
+from jiadf.training.grid import load_grid, run_grid
+from jiadf.training.run_folder import Run
 from tests.conftest import TINY
 
 

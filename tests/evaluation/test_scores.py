@@ -6,10 +6,10 @@ import pytest
 import sklearn.metrics as skm
 
 from jiadf.data.schema import CLASSES
+from jiadf.evaluation.metrics import summary
 from jiadf.evaluation.predictions import Predictions
 from jiadf.evaluation.prevalence import HIDDEN_TEST_COUNTS, hidden_test_weights
 from jiadf.evaluation.scores import format_scores, score_table
-from jiadf.metrics import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 

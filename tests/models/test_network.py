@@ -480,7 +480,7 @@ def test_a_missing_modality_is_zeros_whatever_the_batch_holds(name):
 
 
 def test_a_missing_image_is_its_training_mean_behind_a_scaling():
-    from jiadf.features import Standardise
+    from jiadf.training.features import Standardise
 
     scales = {name: Standardise(FEATURES).fit(batch_of()[name] + 3) for name in NAMES[:2]}
     model = JIADF(config_of(), scales).eval()

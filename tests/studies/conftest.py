@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiadf.grid import run_grid
+from jiadf.training.grid import run_grid
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jiadf.data.schema import CLASSES
-from jiadf.grid import Grid, collect, fold_predictions, pooled_predictions
-from jiadf.metrics import summary
-from jiadf.recalibration import fit_recalibration
+from jiadf.evaluation.metrics import summary
+from jiadf.evaluation.recalibration import fit_recalibration
 from jiadf.selection import mix, select_members
 from jiadf.studies.best import MOVED, TARGETS, build_steps, study, tell
+from jiadf.training.grid import Grid, collect, fold_predictions, pooled_predictions
 from jiadf.variants import Scored, collect_variants
 from tests.conftest import TINY
 

@@ -10,11 +10,11 @@ import yaml
 from jiadf import calibration_report as report
 from jiadf import plots
 from jiadf.data.schema import CLASSES
-from jiadf.grid import fold_predictions, load_grid, run_grid
-from jiadf.metrics import summary
-from jiadf.recalibration import METHODS
+from jiadf.evaluation.metrics import summary
+from jiadf.evaluation.recalibration import METHODS
 from jiadf.results import read_tables, truth_codes, write_tables
 from jiadf.studies import calibration, decisions
+from jiadf.training.grid import fold_predictions, load_grid, run_grid
 from tests.conftest import TINY
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from jiadf import table1
-from jiadf.build import build_network
-from jiadf.grid import Grid
 from jiadf.models.cost import count_gflops, network_cost
-from jiadf.predict import run_inputs
-from jiadf.runs import Run
 from jiadf.studies import cost, mechanisms
+from jiadf.training.grid import Grid
+from jiadf.training.network import build_network
+from jiadf.training.predict import run_inputs
+from jiadf.training.run_folder import Run
 
 SYSTEMS = ("ji-adf", "vemfl", "albef", "coscatnet-ufs")
 

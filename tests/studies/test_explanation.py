@@ -18,8 +18,8 @@ from jiadf.examination import (
     passes_sanity,
     sentences,
 )
-from jiadf.grid import Grid
 from jiadf.studies.explanation import sample_rows, study
+from jiadf.training.grid import Grid
 
 TABLES = {
     "sample", "regions", "localisation", "contrasts", "sanity", "artefacts", "curves", "cuts",

@@ -6,13 +6,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from jiadf import gate_report, gate_tables, plots
-from jiadf.grid import Grid, load_grid, run_grid
-from jiadf.inputs import targets
-from jiadf.metrics import summary
+from jiadf.evaluation.metrics import summary
 from jiadf.openness import course_table
 from jiadf.results import read_tables, write_tables
-from jiadf.runs import Run
 from jiadf.studies.gate import AVERAGE, CHOSEN, GATE, damages, study
+from jiadf.training.grid import Grid, load_grid, run_grid
+from jiadf.training.inputs import targets
+from jiadf.training.run_folder import Run
 
 SYSTEMS = {
     "ji-adf": {},

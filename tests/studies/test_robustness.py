@@ -5,11 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from jiadf import plots, robustness_report
-from jiadf.grid import Grid, pooled_predictions, probabilities
-from jiadf.inputs import targets
 from jiadf.reaction import INTACT, judge_gate
 from jiadf.slices import slices_of
 from jiadf.studies.robustness import SYSTEMS, ask, study, table_damages
+from jiadf.training.grid import Grid, pooled_predictions, probabilities
+from jiadf.training.inputs import targets
 
 
 @pytest.fixture(scope="module")

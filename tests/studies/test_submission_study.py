@@ -10,10 +10,16 @@ import yaml
 
 from jiadf import plots
 from jiadf.data.schema import CLASSES
-from jiadf.grid import fold_predictions, load_grid, pooled_predictions, probabilities, run_grid
-from jiadf.metrics import per_class_metrics, summary
+from jiadf.evaluation.metrics import per_class_metrics, summary
+from jiadf.evaluation.thresholds import fit_thresholds
 from jiadf.studies.submission import benchmark_layout, binary_nll, study, tell
-from jiadf.thresholds import fit_thresholds
+from jiadf.training.grid import (
+    fold_predictions,
+    load_grid,
+    pooled_predictions,
+    probabilities,
+    run_grid,
+)
 from jiadf.variants import FIXED_STRENGTH, collect_variants, map_variant
 from tests.conftest import TINY
 

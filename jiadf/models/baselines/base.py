@@ -24,7 +24,7 @@ from jiadf.models.network import NetworkOutput
 from jiadf.models.precision import at_least_float32, full_precision
 
 if TYPE_CHECKING:
-    from jiadf.data.dataset import Inputs
+    from jiadf.data.batches import Inputs
 
 IMAGES = ("clinical", "dermoscopic")
 SLOTS = 2  # tokens made of an image of which only the pooled features are at hand
@@ -80,7 +80,8 @@ class Baseline(nn.Module):
         Widths.
     image_encoders : mapping of str to Module
         Under "clinical" and "dermoscopic": in the `frozen` regime modules (B, F) -> (B, F), in
-        `finetune` those of :class:`jiadf.build.PixelEncoder`, which have a ``tokens`` method.
+        `finetune` those of :class:`jiadf.training.network.PixelEncoder`, which have a ``tokens``
+        method.
     """
 
     branch_names: tuple[str, ...] = ("joint",)

@@ -39,7 +39,7 @@ from jiadf.models.encoders import MetadataMLP
 from jiadf.models.network import NetworkOutput
 
 if TYPE_CHECKING:
-    from jiadf.data.dataset import Inputs
+    from jiadf.data.batches import Inputs
 
 SUPER_RESOLUTION_WEIGHT = 2.0  # the source's 1 : 0.5 to the classification loss
 FREQUENCY_WEIGHT = 0.01

@@ -36,7 +36,7 @@ from jiadf.models.baselines.fields import FrozenTextEmbedding, MetadataText
 from jiadf.models.network import NetworkOutput
 
 if TYPE_CHECKING:
-    from jiadf.data.dataset import Inputs
+    from jiadf.data.batches import Inputs
 
 SHARE = 1.0  # of the modality gap that is closed
 

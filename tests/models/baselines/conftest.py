@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jiadf.data.encode import MetadataEncoder
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.models.baselines import BASELINES, Design
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 

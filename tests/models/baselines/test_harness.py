@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from jiadf.build import build_network
-from jiadf.data.dataset import Inputs
-from jiadf.data.encode import MetadataEncoder
-from jiadf.grid import collect, load_grid, run_grid
+from jiadf.data.batches import Inputs
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.models.baselines import BASELINES
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.models.network import JIADF
-from jiadf.predict import predict
-from jiadf.runs import Run
-from jiadf.train import Trainer, train
+from jiadf.training.grid import collect, load_grid, run_grid
+from jiadf.training.network import build_network
+from jiadf.training.predict import predict
+from jiadf.training.run_folder import Run
+from jiadf.training.trainer import Trainer, train
 
 FROZEN = ["jif-mmfa", *(name for name in BASELINES if name != "panderm")]
 SPATIAL = [name for name in BASELINES if name not in ("vemfl", "panderm")]

@@ -11,7 +11,7 @@ from torch.nn import functional
 from jiadf.models import weights as module
 from jiadf.models.encoders import ImageEncoder, WeightsError
 from jiadf.models.weights import PANDERM, rename_panderm_keys, sine_cosine_positions
-from jiadf.train import train
+from jiadf.training.trainer import train
 
 WIDTH, DEPTH, HEADS = 16, 2, 2
 

@@ -1,0 +1,186 @@
+"""The ``jiadf`` command: check, draw and download MILK10k; train, predict and score.
+
+A fault of the input ends a command with a message on standard error and exit code 1; wrong usage
+with exit code 2, as Typer has it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jiadf import __version__
+from jiadf.cli import record, submission
+from jiadf.cli.options import (
+    CacheOption,
+    DataOption,
+    OverrideOption,
+    PartOption,
+    QuietOption,
+    RunOption,
+    headline,
+    tells_faults,
+)
+from jiadf.memory import keep_freed_memory
+
+# Heavy imports (torch) stand inside the commands, so that `--help` and `check` answer at once.
+
+app = typer.Typer(
+    help="Multimodal skin-lesion classification on MILK10k: JI-ADF, rebuilt. Not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    keep_freed_memory()
+
+
+@app.command("check")
+@tells_faults
+def check_command(
+    folder: Annotated[Path, typer.Argument(help="Folder in the official MILK10k layout.")],
+    part: PartOption = None,
+    images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    all_faults: Annotated[bool, typer.Option("--all", help="Print every fault.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Tell every fault of a MILK10k folder in one pass: file, row and remedy."""
+    from jiadf.data.check import check, find_stray_files
+    from jiadf.data.faults import format_faults
+    from jiadf.data.layout import Layout
+
+    faults = check(folder, part, images=images, progress=not quiet)
+    if faults:
+        typer.echo(format_faults(faults, None) if all_faults else format_faults(faults), err=True)
+        raise typer.Exit(1)
+    if stray := find_stray_files(Layout.detect(folder, part)):
+        typer.echo(f"note: {len(stray)} files that no table names, the first {stray[0]}")
+    typer.echo(f"{folder}: no faults" + ("" if images else " (images not decoded)"))
+
+
+@app.command()
+@tells_faults
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; must not hold anything else.")],
+    lesions: Annotated[int, typer.Option(min=1, help="Number of lesions.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    part: Annotated[str, typer.Option(help="training or test.")] = "training",
+    width: Annotated[int, typer.Option(min=64, help="Width of the images in pixels.")] = 600,
+    masks: Annotated[bool, typer.Option(help="Also write lesion masks.")] = False,
+) -> None:
+    """Draw the synthetic MILK10k: the same layout and columns, procedural lesions."""
+    from jiadf.data.synth import synthesise
+
+    size = (width, width * 3 // 4)
+    synthesise(folder, lesions, seed, image_size=size, part=part, masks=masks)
+    typer.echo(f"{folder}: {lesions} synthetic lesions")
+
+
+@app.command("download")
+@tells_faults
+def download_command(
+    folder: Annotated[Path, typer.Argument(help="Folder to download into.")],
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="You have read and accept CC BY-NC 4.0.")
+    ] = False,
+    part: Annotated[list[str] | None, typer.Option(help="training, test; repeatable.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Download the official MILK10k files; goes on where a broken download stopped."""
+    from jiadf.data.download import download
+
+    parts = tuple(part or ("training",))
+    download(folder, accept_license=accept_license, parts=parts, progress=not quiet)
+    typer.echo(f"{folder}: complete; run `jiadf check {folder}` next")
+
+
+@app.command("train")
+@tells_faults
+def train_command(
+    data: DataOption,
+    run: RunOption,
+    params: Annotated[
+        Path | None, typer.Option(help="YAML file of parameters, e.g. params/cpu.yaml.")
+    ] = None,
+    override: OverrideOption = None,
+    cache: CacheOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network, or go on with a run that was killed, and print its metrics."""
+    from jiadf.config import load_parameters
+    from jiadf.data.read import read_lesions
+    from jiadf.training.trainer import train
+
+    parameters = load_parameters(params, override)
+    lesions = read_lesions(data, "training")
+    finished = train(lesions, run, parameters, cache, progress=not quiet)
+    metrics = finished.metrics
+    for name in ("val", "test"):
+        if name in metrics:
+            typer.echo(f"{name}: {headline(metrics[name])}")
+    typer.echo(f"{run}: best epoch {metrics['best_epoch']}")
+
+
+@app.command("grid")
+@tells_faults
+def grid_command(
+    file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/paper.yaml.")],
+    data: DataOption,
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Folder of the run folders.", show_default=False)
+    ],
+    system: Annotated[
+        str | None, typer.Option(help="Train this system only.", show_default="all of them")
+    ] = None,
+    override: OverrideOption = None,
+    cache: CacheOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the runs of a grid that are not finished yet; print macro-F1 by system."""
+    from jiadf.data.read import read_lesions
+    from jiadf.training.grid import collect, load_grid, run_grid
+
+    grid = load_grid(file, override or ())
+    lesions = read_lesions(data, "training")
+    failed = run_grid(grid, lesions, runs, cache, only=system, progress=not quiet)
+    made = collect(grid, runs).query("state == 'finished'")
+    if system is not None:
+        made = made[made["system"] == system]
+    for name, rows in made.groupby("system", sort=False):
+        spread = f" ± {rows['macro_f1'].std():.3f}" if len(rows) > 1 else ""
+        typer.echo(f"{name}: macro-F1 {rows['macro_f1'].mean():.3f}{spread}, {len(rows)} runs")
+    if failed:
+        raise ValueError(
+            f"runs that failed: {len(failed)}; error.txt in each folder says why, the first "
+            f"{failed[0].path}. Say the command again to make them anew."
+        )
+
+
+@app.command()
+def params() -> None:
+    """List every parameter of a run with its default, as YAML to start a file from."""
+    from jiadf.config import commented_yaml
+
+    typer.echo(commented_yaml(), nl=False)
+
+
+app.add_typer(submission.app)  # without a name: its commands stand beside these
+app.add_typer(record.app)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

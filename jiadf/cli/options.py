@@ -1,0 +1,58 @@
+"""What the commands of :mod:`jiadf.cli` share: options, and the telling of faults."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder in the official MILK10k layout.", show_default=False)
+]
+RunOption = Annotated[Path, typer.Option("--run", help="Run folder.", show_default=False)]
+RunsOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--run", help="Run folder, or a folder of run folders; repeatable.", show_default=False
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of image and feature caches [default: user cache]."),
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable."),
+]
+PartOption = Annotated[
+    str | None, typer.Option(help="training or test [default: what the folder holds].")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
+    """Print an input error instead of a traceback, and exit with 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, OSError, RuntimeError) as error:
+            typer.echo(f"jiadf: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+def headline(summary: dict[str, float]) -> str:
+    """Say the main figures of :func:`jiadf.evaluation.metrics.summary` in a line."""
+    names = {
+        "macro_f1": "macro-F1",
+        "macro_f1_at_half": "macro-F1 at 0.5",
+        "macro_auc": "macro AUC",
+        "macro_ap": "macro AP",
+        "balanced_accuracy": "balanced accuracy",
+        "ece": "ECE",
+    }
+    return ", ".join(f"{label} {summary[name]:.3f}" for name, label in names.items())

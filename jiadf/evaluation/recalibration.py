@@ -1,0 +1,207 @@
+"""Make probabilities mean what they say, with a map fitted on lesions that are not scored.
+
+    recalibrate = fit_recalibration("temperature", prob[val_rows], truth[val_rows])
+    better = recalibrate(prob[test_rows])
+
+Every method starts from the logarithm of the posterior, which for one softmax are its logits up to
+a constant, and which exists for a mixture of softmaxes too.
+
+``temperature``
+    ``softmax(log p / T)`` (Guo et al. 2017). One number; the most probable class stays what it was.
+``vector``
+    A scale and an offset for each class: it can undo what class weights did to the prior.
+``dirichlet``
+    A full matrix and offsets (Kull et al. 2019).
+``isotonic``
+    For each class a step function of its own probability (Zadrozny and Elkan 2002; scikit-learn),
+    then normalised.
+
+``vector`` and ``dirichlet`` are fitted on top of the temperature, with an L2 penalty on what they
+change: a strong one gives temperature scaling back. Kull et al. penalise only the off-diagonal part
+and the offsets; with ten lesions of a class the diagonal needs it too. The strength is chosen by
+cross-validation within the lesions given. Classes that these lesions lack keep their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax
+from sklearn.isotonic import IsotonicRegression
+
+from jiadf.evaluation.metrics import check_predictions
+
+METHODS = ("temperature", "vector", "dirichlet", "isotonic")
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)  # from the strongest
+_FLOOR = 1e-12
+_SPLITS = 4
+Recalibrate = Callable[[np.ndarray], np.ndarray]
+
+
+def log_posterior(prob: np.ndarray) -> np.ndarray:
+    """Logarithm of probabilities, floored at 1e-12."""
+    return np.log(np.maximum(prob, _FLOOR))
+
+
+def mean_nll(log_prob: np.ndarray, truth: np.ndarray) -> float:
+    """Mean negative log-probability of the true classes."""
+    return float(-log_prob[np.arange(len(truth)), truth].mean())
+
+
+def fit_temperature(prob, truth) -> float:
+    """Return the T, within 0.05 to 20, that minimises the NLL of ``softmax(log p / T)``."""
+    truth, prob = check_predictions(truth, prob)
+    scores = log_posterior(prob)
+
+    def loss(log_t: float) -> float:
+        return mean_nll(log_softmax(scores / np.exp(log_t), axis=1), truth)
+
+    bounds = np.log([0.05, 20.0])
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def fit_affine(
+    scores: np.ndarray, truth: np.ndarray, strength: float, diagonal: bool,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Minimise NLL plus ``strength`` times the squares of the matrix less identity and the offsets.
+
+    Parameters
+    ----------
+    scores : (N, K) float array
+        Log-probabilities.
+    truth : (N,) int array
+    strength : float
+        Above 0, relative to the mean NLL.
+    diagonal : bool
+        Scale each class alone (``vector``), or mix them (``dirichlet``).
+    start : (matrix, offsets), optional
+        Where to start; the minimum is the same, the loss being convex.
+
+    Returns
+    -------
+    matrix, offsets : (K, K) and (K,) float arrays
+        The recalibrated log-probabilities are ``log_softmax(scores @ matrix.T + offsets)``.
+    """
+    n, k = scores.shape
+    identity = np.eye(k)
+    free = identity.astype(bool) if diagonal else np.ones((k, k), dtype=bool)
+    present = identity[truth]
+
+    def unpack(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        change = np.zeros((k, k))
+        change[free] = flat[:-k]
+        return change, flat[-k:]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        change, offsets = unpack(flat)
+        log_prob = log_softmax(scores @ (identity + change).T + offsets, axis=1)
+        value = mean_nll(log_prob, truth) + strength * (flat @ flat)
+        residual = (np.exp(log_prob) - present) / n
+        gradient = np.append((residual.T @ scores)[free], residual.sum(0))
+        return value, gradient + 2 * strength * flat
+
+    matrix, offsets = start or (identity, np.zeros(k))
+    first = np.append((matrix - identity)[free], offsets)
+    change, offsets = unpack(minimize(loss, first, jac=True, method="L-BFGS-B").x)
+    return identity + change, offsets
+
+
+def spread_folds(truth: np.ndarray, splits: int, seed: int = 0) -> np.ndarray:
+    """Deal lesions (N,) to `splits` folds, every class evenly; return the fold of each, (N,)."""
+    order = np.lexsort([np.random.default_rng(seed).random(len(truth)), truth])
+    fold = np.empty(len(truth), dtype=int)
+    fold[order] = np.arange(len(truth)) % splits
+    return fold
+
+
+def choose_strength(scores: np.ndarray, truth: np.ndarray, diagonal: bool, seed: int = 0) -> float:
+    """Return the one of :data:`STRENGTHS` with the smallest cross-validated NLL."""
+    if len(truth) < 2 * _SPLITS:
+        return STRENGTHS[0]
+    fold = spread_folds(truth, _SPLITS, seed)
+    losses = np.zeros(len(STRENGTHS))
+    for part in range(_SPLITS):
+        held, found = fold == part, None
+        for number, strength in enumerate(STRENGTHS):
+            found = fit_affine(scores[~held], truth[~held], strength, diagonal, found)
+            log_prob = log_softmax(scores[held] @ found[0].T + found[1], axis=1)
+            losses[number] += mean_nll(log_prob, truth[held]) * held.sum()
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _fit_isotonic(prob: np.ndarray, truth: np.ndarray) -> Recalibrate:
+    n = len(truth)  # no step at 0 or 1: n lesions cannot show that something never happens
+    steps = [
+        IsotonicRegression(y_min=1 / (n + 2), y_max=(n + 1) / (n + 2), out_of_bounds="clip").fit(
+            prob[:, k], truth == k
+        )
+        for k in range(prob.shape[1])
+    ]
+
+    def recalibrate(given: np.ndarray) -> np.ndarray:
+        raised = np.stack([step.predict(given[:, k]) for k, step in enumerate(steps)], 1)
+        return raised / raised.sum(1, keepdims=True)
+
+    return recalibrate
+
+
+def fit_recalibration(method: str, prob, truth, seed: int = 0) -> Recalibrate:
+    """Fit a recalibration and return it as a function of probabilities.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`, or ``none``.
+    prob : (N, K) float array
+        Predictions of lesions that will not be scored.
+    truth : (N,) int array
+    seed : int
+        Deals the lesions to the folds that choose the strength of a penalty.
+
+    Returns
+    -------
+    function
+        (M, K) probabilities to (M, K) probabilities, each row summing to one.
+
+    Raises
+    ------
+    ValueError
+        On an unknown method, or predictions that cannot be scored.
+    """
+    if method not in ("none", *METHODS):
+        raise ValueError(f"no method {method!r}; there are none, {', '.join(METHODS)}")
+    truth, prob = check_predictions(truth, prob)
+    if method == "none":
+        return lambda given: given
+    if method == "isotonic":
+        return _fit_isotonic(prob, truth)
+    temperature = fit_temperature(prob, truth)
+    matrix, offsets = np.eye(prob.shape[1]), np.zeros(prob.shape[1])
+    if method != "temperature":
+        scores = log_softmax(log_posterior(prob) / temperature, axis=1)
+        diagonal = method == "vector"
+        strength = choose_strength(scores, truth, diagonal, seed)
+        matrix, offsets = fit_affine(scores, truth, strength, diagonal)
+
+    def recalibrate(given: np.ndarray) -> np.ndarray:
+        scores = log_softmax(log_posterior(given) / temperature, axis=1)
+        return np.exp(log_softmax(scores @ matrix.T + offsets, axis=1))
+
+    return recalibrate
+
+
+def adjust_prior(prob, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Move probabilities from one class mix to another by Bayes' rule (Saerens et al. 2002).
+
+    Parameters
+    ----------
+    prob : (N, K) float array
+        Calibrated where classes are as frequent as `old` says.
+    old, new : (K,) float arrays
+        Frequencies of the classes there and where the probabilities are to be used.
+    """
+    moved = np.asarray(prob) * np.asarray(new) / np.maximum(old, _FLOOR)
+    return moved / moved.sum(1, keepdims=True)

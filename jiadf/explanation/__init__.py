@@ -1,0 +1,1 @@
+"""Ask a trained network why: Grad-CAM, attribution of metadata, perturbed inputs."""

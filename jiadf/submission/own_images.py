@@ -1,0 +1,311 @@
+"""Anybody's own photographs as lesions that a network can see: a CSV with a row a lesion.
+
+================================== =============================================================
+``clinical``, ``dermoscopic``      paths of a JPEG or PNG, relative to the table; one is enough
+``lesion_id``                      letters, digits, ``_`` and ``-``; ``row-1``, … without it
+``age``                            years
+``sex``, ``site``                  as in MILK10k, see :mod:`jiadf.data.schema`
+``skin_tone``                      0 very dark to 5 very light
+``clinical_MONET_…``, …            the seven MONET scores of either image, 0 to 1
+================================== =============================================================
+
+A column or a cell that is not there is missing, and the network is told so. Every fault of a table
+is found in one pass and named with its row: the header is row 1, as in a spreadsheet.
+"""
+
+import difflib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from jiadf.data import faults as kinds
+from jiadf.data.faults import DataError, Fault, format_faults
+from jiadf.data.metadata import MONET_COLUMNS
+from jiadf.data.open_image import ImageError, open_image
+from jiadf.data.schema import AGE_RANGE, IMAGE_TYPES, MONET, SEXES, SITES, SKIN_TONES, is_safe_id
+from jiadf.data.tables import MISSING, read_cells
+
+FIELDS = {"age": "age_approx", "sex": "sex", "skin_tone": "skin_tone_class", "site": "site"}
+COLUMNS = ("lesion_id", *IMAGE_TYPES, *FIELDS, *MONET_COLUMNS)
+UNKNOWN_COLUMN = "unknown column"
+_CATEGORIES = {"sex": SEXES, "site": SITES}
+_RANGES = {"age": AGE_RANGE} | dict.fromkeys(MONET_COLUMNS, (0, 1))
+
+
+class OwnImagesError(DataError):
+    """Own images cannot be predicted; the message spells out every fault."""
+
+    def _text(self) -> str:
+        return f"nothing was predicted.\n{format_faults(self.faults, None)}"
+
+
+class RowFault(Fault):
+    """A fault of one's own table, in a row of it or as a whole."""
+
+    @property
+    def where(self) -> str:
+        """The place in words, e.g. ``lesions.csv, row 12``."""
+        return self.file if self.row is None else f"{self.file}, row {self.row}"
+
+
+@dataclass(frozen=True)
+class OwnLesions:
+    """N lesions with images of one's own.
+
+    Attributes
+    ----------
+    lesions
+        The columns of :func:`jiadf.data.read.read_lesions` without ``label``, NaN where missing.
+    pixels
+        By ``clinical`` and ``dermoscopic``, uint8 (N, S, S, 3); zeros where the image is missing.
+    missing
+        By the same names, bool (N,).
+    """
+
+    lesions: pd.DataFrame
+    pixels: Mapping[str, np.ndarray]
+    missing: Mapping[str, np.ndarray]
+
+    def lacking(self) -> dict[str, int]:
+        """Count the lesions that lack something, by its name; only what some lack."""
+        counts = {f"{name} image": int(rows.sum()) for name, rows in self.missing.items()}
+        counts |= {name: int(self.lesions[field].isna().sum()) for name, field in FIELDS.items()}
+        scores = self.lesions[list(MONET_COLUMNS)].isna().any(axis=1)
+        counts["MONET scores"] = int(scores.sum())
+        return {name: count for name, count in counts.items() if count}
+
+
+def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLesions:
+    """Read a table of own lesions and decode their images; see the module for its columns.
+
+    Parameters
+    ----------
+    table
+        Path of the CSV, or a DataFrame with the same columns; paths in it are then relative to the
+        working folder, rows are counted from 1, and an image may also be a PIL image or an array.
+    size
+        Side S of the square that whole images are resized to, in pixels.
+
+    Raises
+    ------
+    OwnImagesError
+        With every fault of the table and of the images.
+    """
+    if isinstance(table, pd.DataFrame):
+        if table.index.name == "lesion_id" and "lesion_id" not in table:
+            table = table.reset_index()
+        rows = dict(enumerate(table.to_dict("records"), start=1))
+        found = [] if rows else [RowFault(kinds.UNREADABLE_CSV, "the table", None, *_NO_ROWS)]
+        return make_lesions(rows, list(table.columns), size, "the table", found=found)
+    path = Path(table)
+    if not path.is_file():
+        what = "is not a plain file" if path.exists() else "there is no such file"
+        fault = RowFault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
+        raise OwnImagesError([fault])
+    cells, faults, _ = read_cells(path)
+    found = [RowFault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
+    if cells is None:
+        raise OwnImagesError(found)
+    rows = dict(zip(cells.index.tolist(), cells.to_dict("records"), strict=True))
+    return make_lesions(rows, list(cells.columns), size, str(path), path.parent, found)
+
+
+_NO_ROWS = ("has no rows", "give a header and a row for each lesion")
+
+
+def _remedy(fault: Fault) -> str:
+    """Say the remedy of an official table for one's own."""
+    text = fault.remedy.replace(", or restore the official file", "")
+    return _NO_ROWS[1] if "official" in text else text
+
+
+def make_lesions(
+    rows: Mapping[int, Mapping[str, Any]],
+    columns: Sequence[Any],
+    size: int,
+    file: str,
+    folder: Path = Path(),
+    found: Iterable[Fault] = (),
+) -> OwnLesions:
+    """Check rows of cells, by their number in the file, and decode their images.
+
+    Parameters
+    ----------
+    rows, columns
+        The cells of each row by column, and the columns that there are.
+    size
+        As of :func:`read_own_images`.
+    file, folder
+        What faults call the table, and where its paths begin.
+    found
+        Faults that are known already.
+    """
+    faults = [*found, *_check_columns(columns, file)]
+    values: dict[str, list] = {column: [] for column in COLUMNS}
+    seen: dict[str, int] = {}
+    for count, (row, cells) in enumerate(rows.items(), start=1):
+
+        def fault(kind: str, message: str, remedy: str, row: int = row) -> None:
+            faults.append(RowFault(kind, file, row, message, remedy))
+
+        known = {name: cells.get(name) for name in COLUMNS}
+        known = {name: None if _is_empty(cell) else cell for name, cell in known.items()}
+        if set(IMAGE_TYPES) & set(columns) and all(known[name] is None for name in IMAGE_TYPES):
+            message = "clinical and dermoscopic are both empty"
+            fault(kinds.MISSING_VALUE, message, "give the path of at least one image")
+        for name in COLUMNS:
+            value = known[name]
+            if name == "lesion_id":
+                value = _identifier(value, row, count, "lesion_id" in columns, seen, fault)
+            elif name not in IMAGE_TYPES and value is not None:
+                value = _value(name, value, fault)
+            values[name].append(value)
+    pixels, missing, more = _decode_all(values, list(rows), size, file, folder)
+    if faults := sorted([*faults, *more], key=lambda fault: fault.row or 0):
+        raise OwnImagesError(faults)
+    return OwnLesions(_table(values, folder), pixels, missing)
+
+
+def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
+    known = {name.lower(): name for name in COLUMNS} | {v: k for k, v in FIELDS.items()}
+    found = []
+    for column in columns:
+        if column in COLUMNS:
+            continue
+        text = str(column)
+        near = difflib.get_close_matches(text.strip().lower(), known, n=1, cutoff=0.5)
+        remedy = f"rename it to {known[near[0]]!r}, or remove it" if near else "remove it"
+        if len(columns) == 1 and any(mark in text for mark in ";\t"):
+            remedy = "save the table with commas between the columns"
+        message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET)])}, …"
+        found.append(RowFault(UNKNOWN_COLUMN, file, 1, message, remedy))
+    if not set(IMAGE_TYPES) & set(columns):
+        message, remedy = "has no column 'clinical' and none 'dermoscopic'", "add the images' paths"
+        found.append(RowFault(kinds.MISSING_COLUMN, file, 1, message, remedy))
+    return found
+
+
+def _is_empty(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell.strip() in MISSING
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _identifier(value, row: int, count: int, given: bool, seen: dict[str, int], fault) -> str:
+    if not given:
+        return f"row-{count}"
+    if value is None:
+        fault(kinds.MISSING_VALUE, "lesion_id is empty", "give every row an id, or no row")
+        return ""
+    value = str(value).strip()
+    if not is_safe_id(value):
+        remedy = "make it of at most 100 letters, digits, '_' and '-'"
+        fault(kinds.UNSAFE_ID, f"lesion_id is {value!r}", remedy)
+    elif value in seen:
+        message = f"lesion_id {value!r} is in row {seen[value]} already"
+        fault(kinds.DUPLICATE_LESION_ID, message, "give every lesion an id of its own")
+    seen.setdefault(value, row)
+    return value
+
+
+def _value(name: str, cell: Any, fault) -> str | float | None:
+    """Return a cell's value, or None after telling what is wrong with it."""
+    shown = f"{name} is {_show(cell)}"
+    if name in _CATEGORIES:
+        allowed = _CATEGORIES[name]
+        if isinstance(cell, str) and cell.strip() in allowed:
+            return cell.strip()
+        near = difflib.get_close_matches(str(cell).strip().lower(), allowed, n=1)
+        remedy = f"write {near[0]!r}" if near else "write one of these, or leave it empty"
+        fault(kinds.UNKNOWN_CATEGORY, f"{shown}, not one of: {', '.join(allowed)}", remedy)
+        return None
+    try:
+        number = math.nan if "_" in str(cell) else float(cell)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        example = {"age": "85", "skin_tone": "3"}.get(name, "0.5")
+        remedy = f"write a plain number such as {example}, or leave it empty"
+        fault(kinds.NOT_A_NUMBER, f"{shown}, which is not a number", remedy)
+        return None
+    if name == "skin_tone" and number not in SKIN_TONES:
+        message = f"{shown}, not one of: {', '.join(map(str, SKIN_TONES))}"
+        fault(kinds.OUT_OF_RANGE, message, "write 0 (very dark) to 5 (very light)")
+        return None
+    low, high = _RANGES.get(name, (-math.inf, math.inf))
+    if not low <= number <= high:
+        remedy = f"write a number from {low} to {high}, or leave it empty"
+        fault(kinds.OUT_OF_RANGE, f"{shown}, outside {low} to {high}", remedy)
+        return None
+    return number
+
+
+def _show(cell: Any) -> str:
+    return f"{cell:g}" if isinstance(cell, (int, float, np.number)) else repr(cell)
+
+
+def _decode_all(
+    values: Mapping[str, list], numbers: list[int], size: int, file: str, folder: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Fault]]:
+    """Fill arrays with the images, in threads (decoding releases the lock)."""
+    shape = (len(numbers), size, size, 3)
+    pixels = {name: np.zeros(shape, np.uint8) for name in IMAGE_TYPES}
+    missing = {name: np.array([v is None for v in values[name]], bool) for name in IMAGE_TYPES}
+    jobs = [(name, row) for row in range(len(numbers)) for name in IMAGE_TYPES]
+    jobs = [(name, row) for name, row in jobs if not missing[name][row]]
+
+    def decode(job: tuple[str, int]) -> Fault | None:
+        name, row = job
+        source = values[name][row]
+        is_path = isinstance(source, (str, os.PathLike))
+        try:
+            image = open_image(_path(source, folder) if is_path else source, draft=size)
+            pixels[name][row] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+        except ImageError as error:
+            shown = f"{name} is {os.fspath(source)!r}:" if is_path else name
+            remedy = error.remedy
+            if error.kind == kinds.MISSING_IMAGE and folder != Path():
+                remedy += f", which begins at {str(folder)!r}"
+            return RowFault(error.kind, file, numbers[row], f"{shown} {error.message}", remedy)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        return pixels, missing, [fault for fault in pool.map(decode, jobs) if fault]
+
+
+def _path(source: str | os.PathLike, folder: Path) -> Path:
+    return folder / (source.strip() if isinstance(source, str) else source)
+
+
+def _table(values: Mapping[str, list], folder: Path) -> pd.DataFrame:
+    """Lay checked values out as :func:`jiadf.data.read.read_lesions` does."""
+    index = pd.Index(values["lesion_id"], name="lesion_id", dtype=object)
+    none = [None] * len(index)
+
+    def text(cells: list) -> pd.Series:
+        return pd.Series(cells, index, dtype=str)
+
+    table: dict[str, pd.Series] = {}
+    for name, field in FIELDS.items():
+        numeric = name not in _CATEGORIES
+        table[field] = pd.Series(values[name], index, float) if numeric else text(values[name])
+    for kind in IMAGE_TYPES:
+        paths = [
+            str(_path(source, folder).absolute())
+            if isinstance(source, (str, os.PathLike))
+            else None
+            for source in values[kind]
+        ]
+        table |= {f"{kind}_isic_id": text(none), f"{kind}_path": text(paths)}
+        table[f"{kind}_image_manipulation"] = text(none)
+        for score in MONET:
+            table[f"{kind}_{score}"] = pd.Series(values[f"{kind}_{score}"], index, float)
+    return pd.DataFrame(table, index)

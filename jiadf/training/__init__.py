@@ -1,0 +1,1 @@
+"""Train networks: model inputs, features, the training loop, run folders, grids, prediction."""

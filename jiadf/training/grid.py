@@ -1,0 +1,410 @@
+"""Grids of runs: many systems, seeds and folds, trained once each and read from their folders.
+
+A grid is a YAML file::
+
+    base: ../cpu.yaml          # what all runs share: a file, a mapping, or a list of them, where
+                               # later ones win
+    protocol: out-of-fold      # or: validation
+    seeds: [0, 1]
+    systems:                   # a name and what it changes; or a grid file, whose systems these are
+      CDM: {}
+      CD: {modalities: CD}
+    without: [CD]              # optional: names of another file's systems that are left out
+    axes:                      # optional: every combination is a system of its own
+      class_weighting: [none, balanced]
+
+Protocols: with ``validation`` the lesions that choose the epoch are the ones scored, as in the
+paper's split; with ``out-of-fold`` each fold in turn is the test part and the next one validates,
+so every lesion is scored once by networks that took nothing from it. Where the base keeps the
+last epoch (``keep: last``) there is nothing to validate, and all other folds train.
+
+A finished run is never repeated; one that fails leaves its reason in ``error.txt`` and the others
+go on. Everything that is reported is read from the run folders alone.
+"""
+
+import hashlib
+import itertools
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from jiadf.config import (
+    ParameterError,
+    Parameters,
+    check_names,
+    make_parameters,
+    parse_assignments,
+    read_yaml,
+)
+from jiadf.data.image_cache import default_cache_dir
+from jiadf.data.schema import CLASSES
+from jiadf.training.inputs import Shared, table_fingerprint
+from jiadf.training.predict import Prediction, predict_inputs, run_inputs
+from jiadf.training.run_folder import BusyError, Run
+from jiadf.training.trainer import train, training_code
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = {"validation": "val", "out-of-fold": "test"}
+
+
+class Grid(BaseModel):
+    """A grid as its file states it; read one with :func:`load_grid`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: dict[str, Any]
+    protocol: Literal["validation", "out-of-fold"] = "validation"
+    seeds: list[int] = Field(min_length=1)
+    systems: dict[str, dict[str, Any]] = Field(default={"base": {}}, min_length=1)
+    axes: dict[str, list[Any]] = {}
+    meanings: dict[str, dict[str, Any]] = {}
+    """What the names of the file's systems stand for, those that a page leaves out included."""
+
+    @field_validator("systems")
+    @classmethod
+    def _names_are_folders(cls, systems: dict[str, Any]) -> dict[str, Any]:
+        wrong = [name for name in systems if "/" in name or name.startswith(".")]
+        if wrong:
+            raise ValueError(f"system {wrong[0]!r} names a folder: no slash, no leading dot")
+        return systems
+
+    @property
+    def scored_part(self) -> str:
+        """The part whose lesions are scored, ``val`` or ``test``."""
+        return PARTS[self.protocol]
+
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        """Return each system's changes, the axes multiplied out."""
+        combinations = [
+            dict(zip(self.axes, values, strict=True))
+            for values in itertools.product(*self.axes.values())
+        ]
+        result = {}
+        for name, changes in self.systems.items():
+            for combination in combinations:
+                label = ", ".join(f"{key}={value}" for key, value in combination.items())
+                result[" ".join(filter(None, (name, label)))] = changes | combination
+        return result
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise :class:`jiadf.config.ParameterError` if the grid lacks one of these systems."""
+        there = self.overrides()
+        missing = ", ".join(repr(name) for name in names if name not in there)
+        if missing:
+            raise ParameterError(f"the grid has no system {missing}; it has {', '.join(there)}.")
+
+    def folds(self) -> list[dict[str, int | None]]:
+        """Return the folds of each run of a system and seed."""
+        if self.protocol == "validation":
+            return [{}]
+        n = self.base.get("n_folds", Parameters().n_folds)
+        last = self.base.get("keep") == "last"  # nothing is left to choose: train on the others
+        return [{"test_fold": f, "val_fold": None if last else (f + 1) % n} for f in range(n)]
+
+    def runs(self, folder: Path) -> "Iterator[GridRun]":
+        """Yield every run, system by system."""
+        for system, changes in self.overrides().items():
+            for seed, folds in itertools.product(self.seeds, self.folds()):
+                values = self.base | changes | folds | {"seed": seed}
+                parameters = make_parameters(values, f"system {system!r}")
+                fold = folds.get("test_fold", parameters.val_fold)
+                path = folder / system.replace(" ", "_") / f"seed{seed}-fold{fold}"
+                yield GridRun(system, seed, fold, parameters, path)
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid and where its folder lies."""
+
+    system: str
+    seed: int
+    fold: int
+    parameters: Parameters
+    path: Path
+
+    @property
+    def failure(self) -> str:
+        """Kind and message of the error that the last attempt ended with; empty if none did."""
+        file = self.path / "error.txt"
+        return file.read_text().strip().splitlines()[-1] if file.exists() else ""
+
+
+def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
+    """Read a grid.
+
+    Parameters
+    ----------
+    file
+        The grid.
+    overrides
+        ``name=value`` items that replace the base's values (values are YAML). A system's own
+        changes still win.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        Naming the file, if it or its base cannot be read, or a name or value is wrong; for an
+        override that the grid itself sets for each run.
+    """
+    file = Path(file)
+    values = read_yaml(file)
+    given = parse_assignments(list(overrides))
+    check_names(set(given), set(Parameters.model_fields), "-p")
+    base = values.get("base", {})
+    parts = base if isinstance(base, list) else [base]
+    parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
+    if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
+        values["base"] = {n: value for part in (*parts, given) for n, value in part.items()}
+    if isinstance(values.get("systems"), str):
+        values["systems"] = read_yaml(file.parent / values["systems"]).get("systems", {})
+    for name in values.pop("without", []):
+        if name not in values.get("systems", {}):
+            raise ParameterError(f"{file}: without: there is no system {name!r} to leave out.")
+        del values["systems"][name]
+    try:
+        grid = Grid(**values)
+        grid = grid.model_copy(update={"meanings": grid.systems})
+    except ValidationError as error:
+        lines = [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ParameterError("\n".join(lines)) from None
+    if taken := given.keys() & {"seed", *(name for folds in grid.folds() for name in folds)}:
+        raise ParameterError(
+            f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds and its "
+            "protocol; write a grid of your own to change it."
+        )
+    list(grid.runs(Path()))  # every system's parameters are checked before any run is made
+    return grid
+
+
+def open_with_knobs(
+    file: str | Path, knobs: Mapping[str, Any], systems: Iterable[str] | None = None
+) -> Grid:
+    """Read a grid for a page: its knobs replace the base's values, and some systems may do.
+
+    Parameters
+    ----------
+    file
+        The grid; a relative path may start at the repository's root.
+    knobs
+        Names and values, e.g. a notebook's ``globals()``: those of a run's parameters that are
+        not None replace the grid's own.
+    systems
+        Names of the systems to keep; all if None.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If the grid cannot be read or lacks a system.
+    """
+    grid = load_grid(file if Path(file).exists() else ROOT / file)
+    given = {n: knobs[n] for n in Parameters.model_fields if knobs.get(n) is not None}
+    wanted = dict.fromkeys(grid.systems if systems is None else systems)
+    grid.require(wanted)
+    kept = {name: changes for name, changes in grid.systems.items() if name in wanted}
+    return grid.model_copy(update={"base": grid.base | given, "systems": kept})
+
+
+def ensure_runs(grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None = None) -> Path:
+    """Train what a grid's folder lacks and return the folder.
+
+    Parameters
+    ----------
+    grid, lesions
+        The grid, and a labelled lesion table.
+    runs_dir
+        Folder of the run folders; None: one in the cache, of this base and data, these meanings
+        of the systems' names and this version of the code, which pages share.
+
+    Raises
+    ------
+    RuntimeError
+        If a run failed; with its reason.
+    """
+    if runs_dir is None:
+        shared = grid.model_dump_json(exclude={"systems"})  # pages with other systems share runs
+        parts = [shared, table_fingerprint(lesions), training_code()]
+        digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+        runs_dir = default_cache_dir() / "grids" / digest
+    failed = run_grid(grid, lesions, runs_dir, progress=False)
+    if failed:
+        first = failed[0]
+        raise RuntimeError(f"{len(failed)} runs failed, the first {first.path}: {first.failure}")
+    return Path(runs_dir)
+
+
+def run_grid(
+    grid: Grid,
+    lesions: pd.DataFrame,
+    folder: str | Path,
+    cache_dir: str | Path | None = None,
+    *,
+    only: str | None = None,
+    progress: bool = True,
+) -> list[GridRun]:
+    """Train what is not finished yet and return the runs that failed.
+
+    Several processes may work on one folder: each takes runs that no other one has.
+
+    Parameters
+    ----------
+    grid, lesions
+        The grid, and a labelled lesion table.
+    folder
+        Where the run folders lie.
+    cache_dir
+        Where image and feature caches lie.
+    only
+        Train this system alone.
+    progress
+        Print a line a run.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If ``only`` names no system of the grid.
+    """
+    if only is not None:
+        grid.require([only])
+    chosen = [run for run in grid.runs(Path(folder)) if only in (None, run.system)]
+    failed = []
+    shared: dict = {}
+    numbered = [(*pair, False) for pair in enumerate(chosen, 1)]
+    for number, run, wait in numbered:
+        error_file = run.path / "error.txt"
+        try:
+            made = train(
+                lesions, run.path, run.parameters, cache_dir, progress=False, shared=shared,
+                wait=wait,
+            )  # fmt: skip
+            error_file.unlink(missing_ok=True)
+            outcome = f"macro-F1 {made.metrics[grid.scored_part]['macro_f1']:.3f}"
+        except BusyError:
+            numbered.append((number, run, True))  # after all others, wait for the other process
+            continue
+        except Exception as error:  # one broken run must not cost the others
+            run.path.mkdir(parents=True, exist_ok=True)
+            error_file.write_text(traceback.format_exc())
+            failed.append(run)
+            outcome = f"failed: {error} ({error_file})"
+        if progress:
+            label = f"{run.system}, seed {run.seed}, fold {run.fold}"
+            print(f"[{number}/{len(chosen)}] {label}: {outcome}", flush=True)
+    return failed
+
+
+def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataFrame:
+    """Return a row a run: system, seed, fold, state, best epoch, seconds and every metric.
+
+    The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics, those of
+    ``part``, ``val`` or ``test``: the grid's scored one if None.
+    """
+    rows = []
+    for run in grid.runs(Path(folder)):
+        row: dict[str, Any] = {"system": run.system, "seed": run.seed, "fold": run.fold}
+        made = Run(run.path)
+        if made.finished:
+            metrics = made.metrics
+            row |= {"state": "finished", "best_epoch": metrics["best_epoch"]}
+            row |= {"seconds": made.environment["seconds"], **metrics[part or grid.scored_part]}
+        else:
+            row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pooled_predictions(grid: Grid, folder: str | Path) -> dict[str, list[pd.DataFrame]]:
+    """Return each system's scored predictions, a table a seed, its folds put together.
+
+    A table is indexed by ``lesion_id`` with ``label``, the eleven probabilities and the branch
+    weights. Seeds with a run that is not finished are left out, and so is a system without any.
+    """
+    pooled: dict[str, list[pd.DataFrame]] = {}
+    by_seed = itertools.groupby(grid.runs(Path(folder)), lambda run: (run.system, run.seed))
+    for (system, _), runs in by_seed:
+        made = [Run(run.path) for run in runs]
+        if all(run.finished for run in made):
+            tables = pd.concat([run.predictions for run in made])
+            scored = tables[tables["split"] == grid.scored_part].sort_index()
+            pooled.setdefault(system, []).append(scored)
+    return pooled
+
+
+@dataclass(frozen=True)
+class FoldPrediction:
+    """What one run's network says of all lesions, and which of them it may be judged on.
+
+    Attributes
+    ----------
+    run
+        The run.
+    prediction
+        Over all lesions, in the table's order, with every branch's logits.
+    val_rows, test_rows
+        Rows of the lesions that chose the epoch, and of those that chose nothing. What is fitted
+        after training is fitted on the former and judged on the latter.
+    """
+
+    run: GridRun
+    prediction: Prediction
+    val_rows: np.ndarray
+    test_rows: np.ndarray
+
+
+def fold_predictions(
+    grid: Grid,
+    folder: str | Path,
+    lesions: pd.DataFrame,
+    cache_dir: str | Path | None = None,
+    *,
+    systems: Iterable[str] | None = None,
+    shared: Shared | None = None,
+) -> list[FoldPrediction]:
+    """Predict all lesions with each finished run of an out-of-fold grid.
+
+    Parameters
+    ----------
+    grid, folder
+        The grid and where its run folders lie.
+    lesions
+        The table that the runs were trained on.
+    cache_dir
+        Where image and feature caches lie.
+    systems
+        Names of the systems wanted; all if None.
+    shared
+        A dict that keeps what was read, for more calls over the same lesions.
+
+    Raises
+    ------
+    jiadf.config.ParameterError
+        If the grid has no such system, or its protocol keeps no lesions from every choice.
+    jiadf.training.run_folder.RunError
+        If a run is missing or unfinished.
+    """
+    if grid.protocol != "out-of-fold":
+        raise ParameterError(
+            f"this grid's protocol is {grid.protocol!r}: give one with `protocol: out-of-fold`."
+        )
+    wanted = list(grid.overrides() if systems is None else systems)
+    grid.require(wanted)
+    shared = {} if shared is None else shared
+    result = []
+    for run in grid.runs(Path(folder)):
+        if run.system in wanted:
+            made = Run(run.path)
+            parts = made.predictions["split"].loc[lesions.index].to_numpy()
+            inputs = run_inputs(made, lesions, cache_dir, progress=False, shared=shared)
+            rows = (np.flatnonzero(parts == part) for part in ("val", "test"))
+            result.append(FoldPrediction(run, predict_inputs(made, inputs), *rows))
+    return result
+
+
+def probabilities(table: pd.DataFrame) -> np.ndarray:
+    """Return the eleven probabilities of a prediction table, (N, 11)."""
+    return table[list(CLASSES)].to_numpy()

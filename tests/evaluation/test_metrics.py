@@ -1,0 +1,355 @@
+"""The metrics against scikit-learn, the benchmark's own scorer and direct transcriptions."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from isic_challenge_scoring import metrics as official_metrics
+from isic_challenge_scoring.classification import ClassificationMetric, ClassificationScore
+from sklearn import metrics as skm
+
+from jiadf.data.schema import CLASSES
+from jiadf.evaluation import metrics, weighted
+
+OFFICIAL = {
+    "auc": "AUC",
+    "auc_sens_80": "AUC at sensitivity > 80 %",
+    "ap": "average precision",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "dice": "Dice",
+    "ppv": "PPV",
+    "npv": "NPV",
+}
+
+
+def draw(seed, lesions=200, classes=11, skill=1.5, decimals=None):
+    """Imbalanced truth that holds every class, and softmax probabilities."""
+    rng = np.random.default_rng(seed)
+    share = rng.dirichlet(np.full(classes, 0.7))
+    truth = np.concatenate([np.arange(classes), rng.choice(classes, lesions - classes, p=share)])
+    logits = rng.normal(size=(lesions, classes)) * 1.5
+    logits[np.arange(lesions), truth] += skill
+    prob = np.exp(logits)
+    prob /= prob.sum(1, keepdims=True)
+    return truth, prob if decimals is None else prob.round(decimals)
+
+
+def official_category(truth, prob, k):
+    """Score class `k` with the official package; None where it refuses the input."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ClassificationScore._category_score(
+                pd.Series((truth == k).astype(float)),
+                pd.Series(prob[:, k]),
+                pd.Series(np.ones(len(truth))),
+                CLASSES[k],
+            )
+        except ValueError:
+            return None
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # the scorer's own
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_per_class_metrics_equal_the_official_scorer(seed, decimals):
+    truth, prob = draw(seed, decimals=decimals)
+    one_hot = pd.DataFrame(np.eye(11)[truth], columns=CLASSES)
+    weights = pd.DataFrame({"score_weight": 1.0, "validation_weight": 1.0}, index=one_hot.index)
+    expected = ClassificationScore(
+        one_hot, pd.DataFrame(prob, columns=CLASSES), weights, ClassificationMetric.AUC
+    )
+    table = metrics.per_class_metrics(truth, prob)
+    assert list(table.columns) == ["mean", *CLASSES]
+    for theirs, ours in OFFICIAL.items():
+        np.testing.assert_allclose(
+            table.loc[ours, list(CLASSES)], expected.per_category[theirs], atol=1e-12
+        )
+        assert table.loc[ours, "mean"] == pytest.approx(expected.macro_average[theirs], abs=1e-12)
+    if decimals is None:  # with ties the official scorer calls a lesion undecided
+        summary = metrics.summary(truth, prob)
+        assert summary["balanced_accuracy"] == pytest.approx(
+            expected.aggregate["balanced_accuracy"], abs=1e-12
+        )
+
+
+DEGENERATE = {
+    "class 2 absent": (np.array([0, 1, 1, 0, 3]), draw(0, lesions=11)[1][:5]),
+    "all of class 1": (np.ones(6, int), draw(1, lesions=11)[1][:6]),
+    "constant prediction": (np.arange(11).repeat(2), np.full((22, 11), 1 / 11)),
+    "one class always": (np.arange(11).repeat(2), np.eye(11)[np.full(22, 4)]),
+    "never above a half": (np.arange(11).repeat(2), np.full((22, 11), 0.5)),
+    "perfect": (np.arange(11), np.eye(11)),
+    "always wrong": (np.arange(11), np.eye(11)[(np.arange(11) + 1) % 11]),
+    "one lesion": (np.array([5]), np.eye(11)[[5]]),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_degenerate_inputs_equal_the_official_scorer(case):
+    truth, prob = DEGENERATE[case]
+    table = metrics.per_class_metrics(truth, prob)
+    for k, name in enumerate(CLASSES):
+        expected = official_category(truth, prob, k)
+        if expected is None:  # it has no answer for a class that no lesion has
+            assert not (truth == k).any()
+            assert np.isnan(table.loc["AUC at sensitivity > 80 %", name])
+            assert np.isnan(table.loc["AUC", name])
+            called = prob[:, k] > 0.5
+            assert table.loc["average precision", name] == 0
+            assert table.loc["sensitivity", name] == 1
+            assert table.loc["specificity", name] == pytest.approx(1 - called.mean())
+            assert table.loc["Dice", name] == (0 if called.any() else 1)
+        else:
+            for theirs, ours in OFFICIAL.items():
+                assert table.loc[ours, name] == pytest.approx(
+                    expected[theirs], abs=1e-12, nan_ok=True
+                ), (name, ours)
+
+
+def test_threshold_is_strict_and_undefined_ratios_are_one():
+    table = metrics.per_class_metrics(np.array([0, 1]), [[0.5, 0.5]] * 2, classes=("a", "b"))
+    assert table.loc["sensitivity", "a"] == 0  # 0.5 is not larger than 0.5
+    assert table.loc["PPV", "a"] == 1  # never called: 0/0
+    assert metrics.summary(np.array([0, 1]), [[0.5, 0.5]] * 2)["macro_f1_at_half"] == 0
+
+
+@pytest.mark.parametrize("floor", [0.25, 0.8, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_above_sensitivity_equals_the_official_scorer(seed, floor):
+    rng = np.random.default_rng(seed)
+    positive, scores = rng.random(50) < 0.3, rng.random(50).round(1)
+    expected = official_metrics.auc_above_sensitivity(
+        pd.Series(positive.astype(float)), pd.Series(scores), pd.Series(np.ones(50)), floor
+    )
+    assert metrics.auc_above_sensitivity(positive, scores, floor) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_summary_equals_scikit_learn(seed):
+    truth, prob = draw(seed, lesions=300)
+    ours, one_hot, top = metrics.summary(truth, prob), np.eye(11)[truth], prob.argmax(1)
+    assert tuple(ours) == metrics.SUMMARY_METRICS
+    expected = {
+        "macro_auc": skm.roc_auc_score(truth, prob, multi_class="ovr", average="macro"),
+        "macro_ap": skm.average_precision_score(one_hot, prob, average="macro"),
+        "macro_f1": skm.f1_score(truth, top, average="macro"),
+        "macro_f1_at_half": skm.f1_score(one_hot, prob > 0.5, average="macro", zero_division=1.0),
+        "balanced_accuracy": skm.balanced_accuracy_score(truth, top),
+        "top1_accuracy": skm.accuracy_score(truth, top),
+        "mean_accuracy": (one_hot == (prob > 0.5)).mean(),
+        "nll": skm.log_loss(truth, prob),
+        "brier": skm.brier_score_loss(truth, prob, scale_by_half=False),
+    }
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-12), name
+    assert ours["macro_f1_at_half"] == ours["mean_dice"]
+
+
+def test_macro_f1_leaves_out_a_class_neither_present_nor_predicted():
+    truth, prob = np.array([0, 1, 1]), np.eye(3)[[0, 1, 1]]
+    assert metrics.summary(truth, prob)["macro_f1"] == 1
+    predicted_third = np.eye(3)[[0, 1, 2]]
+    assert metrics.summary(truth, predicted_third)["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def slow_ece(truth, prob, bins):
+    total = 0.0
+    for b in range(bins):
+        members = []
+        for i, row in enumerate(prob):
+            low, high = b / bins, (b + 1) / bins
+            if low < max(row) <= high or (b == 0 and max(row) == 0):
+                members.append(i)
+        if members:
+            confidence = np.mean([max(prob[i]) for i in members])
+            accuracy = np.mean([np.argmax(prob[i]) == truth[i] for i in members])
+            total += len(members) / len(truth) * abs(confidence - accuracy)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15])
+def test_ece_equals_a_direct_transcription(bins):
+    truth, prob = draw(3, lesions=120)
+    ours = metrics.expected_calibration_error(truth, prob, bins=bins)
+    assert ours == pytest.approx(slow_ece(truth, prob, bins), abs=1e-12)
+
+
+def test_ece_of_known_predictions():
+    prob = np.array([[0.8, 0.2]] * 10)
+    truth = np.array([0] * 8 + [1] * 2)
+    assert metrics.expected_calibration_error(truth, prob) == pytest.approx(0, abs=1e-12)
+    assert metrics.expected_calibration_error(np.ones(10, int), prob) == pytest.approx(0.8)
+    assert metrics.expected_calibration_error(np.zeros(10, int), prob, scheme="mass") == (
+        pytest.approx(0.2)
+    )
+
+
+def test_mass_bins_hold_equally_many_and_keep_ties_together():
+    truth, prob = draw(4, lesions=300)
+    table = metrics.reliability_bins(truth, prob, bins=10, scheme="mass")
+    assert table["count"].sum() == 300
+    assert table["count"].between(29, 31).all()
+    tied = metrics.reliability_bins(truth, prob.round(1), bins=10, scheme="mass")
+    assert len(tied) < 10
+    confidence = prob.round(1).max(1)
+    for row in tied.itertuples():
+        inside = (confidence > row.lower) & (confidence <= row.upper)
+        if row.Index:
+            assert inside.sum() == row.count
+
+
+def test_reliability_bins_have_nan_where_empty():
+    table = metrics.reliability_bins(np.array([0, 1]), np.eye(2)[[0, 1]], bins=15)
+    assert len(table) == 15
+    assert table["count"].tolist() == [0] * 14 + [2]
+    assert table["accuracy"].isna().sum() == 14
+    assert table["gap"].iloc[-1] == 0
+
+
+def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
+    truth, prob = draw(5, lesions=150, decimals=2)
+    draws = weighted.stratified_weights(truth, 4, seed=1)
+    fast, classwise = weighted.summary(truth, prob, draws), weighted.per_class(truth, prob, draws)
+    for r, weights in enumerate(draws.astype(int)):
+        t, p = np.repeat(truth, weights), np.repeat(prob, weights, axis=0)
+        for name, value in metrics.summary(t, p).items():
+            assert fast[name][r] == pytest.approx(value, abs=1e-9), name
+        table = metrics.per_class_metrics(t, p)
+        for metric in metrics.BENCHMARK_METRICS:
+            np.testing.assert_allclose(
+                classwise[metric][r], table.loc[metric, list(CLASSES)], atol=1e-9
+            )
+
+
+def test_resamples_keep_the_class_counts():
+    truth, _ = draw(6, lesions=90)
+    draws = weighted.stratified_weights(truth, 20, seed=0)
+    assert ((draws @ np.eye(11)[truth]) == np.bincount(truth)).all()
+    assert (draws != 1).any()
+
+
+def test_bootstrap_intervals_are_reproducible_ordered_and_widen_with_level():
+    truth, prob = draw(7, lesions=250)
+    wide = metrics.bootstrap_intervals(truth, prob, n=200, seed=3)
+    assert list(wide.columns) == ["metric", "value", "low", "high"]
+    assert wide["metric"].tolist() == list(metrics.SUMMARY_METRICS)
+    pd.testing.assert_frame_equal(wide, metrics.bootstrap_intervals(truth, prob, n=200, seed=3))
+    other = metrics.bootstrap_intervals(truth, prob, n=200, seed=4)
+    assert not np.allclose(wide["low"], other["low"])
+    assert (other["value"] == wide["value"]).all()
+    narrow = metrics.bootstrap_intervals(truth, prob, n=200, seed=3, level=0.5)
+    assert (wide["high"] - wide["low"] > narrow["high"] - narrow["low"]).all()
+    f1 = wide.set_index("metric").loc["top1_accuracy"]
+    assert f1["low"] < f1["value"] < f1["high"]
+
+
+def test_bootstrap_interval_of_accuracy_has_the_binomial_width():
+    truth = np.zeros(400, int)
+    prob = np.where(np.arange(400)[:, None] % 4 == 0, [0.1, 0.9], [0.9, 0.1])  # 3 in 4 are right
+    table = metrics.bootstrap_intervals(truth, prob, n=2000).set_index("metric")
+    row = table.loc["top1_accuracy"]
+    half_width = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert row["value"] == 0.75
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(half_width, rel=0.1)
+
+
+def test_bootstrap_per_class_holds_every_cell():
+    truth, prob = draw(8, lesions=100)
+    table = metrics.bootstrap_per_class(truth, prob, n=50)
+    assert len(table) == 9 * 11
+    wide = table.pivot(index="metric", columns="label", values="value")
+    expected = metrics.per_class_metrics(truth, prob)
+    np.testing.assert_allclose(
+        wide.loc[list(expected.index), list(CLASSES)], expected[list(CLASSES)]
+    )
+    assert table.query("metric == 'AUC'")["lesions"].tolist() == np.bincount(truth).tolist()
+    assert (table["low"] <= table["high"]).all()
+
+
+def test_score_is_ready_for_json():
+    truth, prob = draw(9, lesions=60)
+    keep = truth != 6
+    scored = json.loads(json.dumps(metrics.score(truth[keep], prob[keep]), allow_nan=False))
+    assert set(scored) == {"summary", "per_class"}
+    assert scored["per_class"]["AUC"]["MAL_OTH"] is None
+    assert scored["summary"] == pytest.approx(metrics.summary(truth[keep], prob[keep]))
+    assert list(scored["per_class"]["AUC"]) == ["mean", *CLASSES]
+
+
+@pytest.mark.parametrize(
+    ("truth", "prob", "message"),
+    [
+        ([0, 1], np.full((3, 2), 0.5), "shape"),
+        ([0, 1], [0.5, 0.5], "shape"),
+        ([], np.zeros((0, 2)), "no lesions"),
+        ([0.0, 1.0], np.full((2, 2), 0.5), "integers"),
+        ([0, 2], np.full((2, 2), 0.5), "0 to 1"),
+        ([0, -1], np.full((2, 2), 0.5), "0 to 1"),
+        ([0, 1], [[0.5, np.nan]] * 2, "NaN"),
+        ([0, 1], [[50, 50]] * 2, "outside"),
+    ],
+)
+def test_unusable_input_is_refused(truth, prob, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.summary(truth, prob)
+
+
+def test_unusable_arguments_are_refused():
+    truth, prob = np.array([0, 1]), np.eye(2)
+    with pytest.raises(ValueError, match="class names"):
+        metrics.per_class_metrics(truth, prob)
+    with pytest.raises(ValueError, match="scheme"):
+        metrics.expected_calibration_error(truth, prob, scheme="equal")
+    with pytest.raises(ValueError, match="bins"):
+        metrics.reliability_bins(truth, prob, bins=0)
+    with pytest.raises(ValueError, match="level"):
+        metrics.bootstrap_intervals(truth, prob, level=95)
+
+
+@st.composite
+def predictions(draw_from):
+    """Any truth over three classes with coarse, hence often tied, probabilities."""
+    lesions = draw_from(st.integers(1, 12))
+    truth = draw_from(st.lists(st.integers(0, 2), min_size=lesions, max_size=lesions))
+    cells = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.6, 1.0]), min_size=3, max_size=3)
+    prob = draw_from(st.lists(cells, min_size=lesions, max_size=lesions))
+    return np.array(truth), np.array(prob)
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions())
+def test_both_implementations_agree_and_stay_in_range(pair):
+    truth, prob = pair
+    ours = metrics.summary(truth, prob)
+    fast = weighted.summary(truth, prob, np.ones((1, len(truth))))
+    for name, value in ours.items():
+        assert fast[name][0] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+        if name not in ("nll", "brier") and not np.isnan(value):
+            assert -1e-9 <= value <= 1 + 1e-9
+    for k in range(3):
+        expected = official_category(truth, prob, k)
+        if expected is not None:
+            table = metrics.per_class_metrics(truth, prob, classes=range(3))
+            for theirs, name in OFFICIAL.items():
+                assert table.loc[name, k] == pytest.approx(expected[theirs], abs=1e-9, nan_ok=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(predictions(), st.randoms(use_true_random=False))
+def test_order_of_lesions_does_not_matter(pair, random):
+    truth, prob = pair
+    order = list(range(len(truth)))
+    random.shuffle(order)
+    before, after = metrics.summary(truth, prob), metrics.summary(truth[order], prob[order])
+    assert after == pytest.approx(before, nan_ok=True)
+    for scheme in ("width", "mass"):
+        assert metrics.expected_calibration_error(
+            truth[order], prob[order], scheme=scheme
+        ) == pytest.approx(metrics.expected_calibration_error(truth, prob, scheme=scheme))

@@ -1,0 +1,314 @@
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from filelock import FileLock
+
+from jiadf.config import ParameterError
+from jiadf.data.schema import CLASSES
+from jiadf.evaluation.metrics import summary
+from jiadf.results import truth_codes
+from jiadf.training import grid as module
+from jiadf.training import inputs
+from jiadf.training.grid import (
+    collect,
+    ensure_runs,
+    fold_predictions,
+    load_grid,
+    pooled_predictions,
+    probabilities,
+    run_grid,
+)
+from jiadf.training.run_folder import Run
+from jiadf.training.trainer import train
+from tests.conftest import TINY
+
+BASE = TINY | {"feature_views": 1, "epochs": 1}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a grid of tiny runs, with changes, and read it."""
+
+    def make(**changes):
+        values = {"base": BASE, "seeds": [0], "systems": {"all": {}, "M": {"modalities": "M"}}}
+        file = tmp_path / "grid.yaml"
+        file.write_text(yaml.safe_dump(values | changes, sort_keys=False))
+        return load_grid(file)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, lesions, cache_dir):
+    """A grid run to its end, out of fold over two folds, and its folder."""
+    folder = tmp_path_factory.mktemp("grid")
+    systems = {"all": {}, "M": {"modalities": "M"}}
+    values = {"protocol": "out-of-fold", "seeds": [0, 1], "systems": systems}
+    (folder / "grid.yaml").write_text(
+        yaml.safe_dump(values | {"base": BASE | {"n_folds": 3}}, sort_keys=False)
+    )
+    grid = load_grid(folder / "grid.yaml")
+    assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
+    return grid, folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": []}, "grid.yaml: seeds"),
+        ({"protocol": "train"}, "grid.yaml: protocol"),
+        ({"sistems": {}}, "grid.yaml: sistems"),
+        ({"base": BASE | {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"systems": {"x": {"modalities": "Q"}}}, "system 'x': modalities"),
+        ({"systems": {"1 / 2": {}}}, "system '1 / 2' names a folder"),
+        ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
+        ({"base": "none.yaml"}, "none.yaml: no such file"),
+        ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
+        ({"without": ["N"]}, "without: there is no system 'N'"),
+    ],
+)
+def test_faults_are_told_before_any_run_is_made(write, changes, told):
+    with pytest.raises(ParameterError) as caught:
+        write(**changes)
+    assert told in str(caught.value)
+
+
+def test_a_grid_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"absent\.yaml: no such file"):
+        load_grid(tmp_path / "absent.yaml")
+
+
+def test_the_base_may_be_a_file_beside_the_grid(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("epochs: 7\n")
+    assert {run.parameters.epochs for run in write(base="base.yaml").runs(tmp_path)} == {7}
+
+
+def test_of_several_bases_later_ones_win(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("{epochs: 7, batch_size: 8}")
+    run = next(write(base=["base.yaml", {"epochs": 2}]).runs(tmp_path))
+    assert (run.parameters.epochs, run.parameters.batch_size) == (2, 8)
+
+
+def test_assignments_replace_values_of_the_base_and_systems_keep_their_own(write, tmp_path):
+    write(systems={"all": {}, "short": {"epochs": 4}}, base={"epochs": 7})
+    grid = load_grid(tmp_path / "grid.yaml", ["epochs=2", "backbone=tf_efficientnet_lite1"])
+    runs = [run.parameters for run in grid.runs(tmp_path)]
+    assert [p.epochs for p in runs] == [2, 4]
+    assert {p.backbone for p in runs} == {"tf_efficientnet_lite1"}
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [("epoch=2", "did you mean 'epochs'"), ("epochs", "name=value"), ("seed=3", "seed: .*seeds"),
+     ("test_fold=1", "test_fold: .*protocol"), ("epochs=0", "epochs: ")],
+)  # fmt: skip
+def test_assignments_that_cannot_be_are_told(write, tmp_path, item, told):
+    write(protocol="out-of-fold")
+    with pytest.raises(ParameterError, match=told):
+        load_grid(tmp_path / "grid.yaml", [item])
+
+
+def test_systems_of_another_grid_may_be_left_out(write, tmp_path):
+    (tmp_path / "other.yaml").write_text("systems: {a: {}, b: {modalities: C}, c: {}}")
+    assert list(write(systems="other.yaml", without=["b"]).overrides()) == ["a", "c"]
+    there = load_grid("params/grids/table1.yaml").systems
+    page = load_grid("params/grids/table1_synthetic.yaml").systems
+    assert page == {name: changes for name, changes in there.items() if name != "panderm"}
+
+
+def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
+    write, lesions, cache_dir, tmp_path, monkeypatch
+):
+    """Two systems of the paper's grid for a GPU, as small as can be; killed and said again."""
+    small = lesions.groupby("label").head(3)
+    wanted = load_grid("params/grids/paper_gpu.yaml").systems
+    systems = {name: wanted[name] for name in ("D", "late-concat")}
+    base = BASE | {"regime": "finetune", "images_on": "device", "checkpoint_every": 10}
+    grid = write(base=base, systems=systems)
+    original, read = module.train, []
+
+    def killed(table, path, parameters, *arguments, shared, **options):
+        read.append(parameters.modalities)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        return original(table, path, parameters, *arguments, shared=shared, **options)
+
+    monkeypatch.setattr(module, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False)
+    assert collect(grid, tmp_path / "runs")["state"].tolist() == ["finished", "missing"]
+    first = (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns
+    monkeypatch.setattr(module, "train", original)
+    assert run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False) == []
+    assert set(collect(grid, tmp_path / "runs")["state"]) == {"finished"}
+    assert (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns == first
+
+
+def test_systems_may_be_those_of_another_grid(write, tmp_path):
+    (tmp_path / "other.yaml").write_text("seeds: [8]\nsystems: {x: {dropout: 0}, y: {}}")
+    grid = write(systems="other.yaml")
+    assert (list(grid.systems), grid.seeds) == (["x", "y"], [0])
+    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
+        write(systems="none.yaml")
+
+
+def test_axes_multiply_out(write, tmp_path):
+    grid = write(axes={"dropout": [0, 0.5], "use_monet": [True, False]}, seeds=[3, 4])
+    runs = list(grid.runs(tmp_path))
+    assert len(runs) == 2 * 2 * 2 * 2
+    assert len({run.path for run in runs}) == len(runs)
+    last = runs[-1]
+    assert last.system == "M dropout=0.5, use_monet=False"
+    assert (last.parameters.modalities, last.parameters.dropout) == ("M", 0.5)
+    assert (last.parameters.use_monet, last.parameters.seed) == (False, 4)
+    assert " " not in last.path.parent.name
+
+
+def test_out_of_fold_scores_every_fold_once(write, tmp_path):
+    runs = list(write(protocol="out-of-fold", base=BASE | {"n_folds": 3}).runs(tmp_path))
+    folds = [(run.parameters.test_fold, run.parameters.val_fold) for run in runs[:3]]
+    assert folds == [(0, 1), (1, 2), (2, 0)]
+    assert len(runs) == 2 * 3
+    last = BASE | {"n_folds": 3, "keep": "last", "schedule": "one-cycle"}
+    runs = write(protocol="out-of-fold", base=last).runs(tmp_path)
+    assert {run.parameters.val_fold for run in runs} == {None}
+
+
+def test_runs_share_what_they_read(write, lesions, cache_dir, tmp_path, monkeypatch):
+    read = []
+    original = inputs._stream
+
+    def counted(name, *arguments):
+        read.append(name)
+        return original(name, *arguments)
+
+    monkeypatch.setitem(module.train.__globals__["prepare_inputs"].__globals__, "_stream", counted)
+    grid = write(systems={"all": {}, "CD": {"modalities": "CD"}, "skip": {"fusion_paths": "skip"}})
+    assert not run_grid(grid, lesions, tmp_path / "runs", cache_dir, progress=False)
+    assert sorted(read) == ["clinical", "dermoscopic"]
+
+
+def test_finished_runs_are_not_repeated(made, lesions, monkeypatch, capsys):
+    grid, folder = made
+    monkeypatch.setattr("jiadf.training.trainer.Trainer", None)
+    assert run_grid(grid, lesions, folder) == []
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 12
+    assert told[0].startswith("[1/12] all, seed 0, fold 0: macro-F1 0.")
+
+
+def test_processes_share_a_grid_and_wait_for_each_other(write, lesions, cache_dir, tmp_path):
+    """While another process has a run, the others are trained; then that one is waited for."""
+    grid = write()
+    runs = list(grid.runs(tmp_path))
+    order = []
+
+    def watch(table, path, *arguments, **named):
+        order.append((path, named["wait"]))
+        if not named["wait"]:
+            return train(table, path, *arguments, **named)
+        assert not Run(path).finished
+        held.release()
+        return train(table, path, *arguments, **named)
+
+    held = FileLock(runs[0].path.with_name(f".{runs[0].path.name}.lock"), is_singleton=False)
+    runs[0].path.parent.mkdir(parents=True)
+    held.acquire()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jiadf.training.grid.train", watch)
+        assert run_grid(grid, lesions, tmp_path, cache_dir, progress=False) == []
+    first, *others = [run.path for run in runs]
+    assert order == [(first, False), *((path, False) for path in others), (first, True)]
+    assert all(Run(run.path).finished for run in runs)
+
+
+def test_a_failing_run_is_told_and_the_others_go_on(
+    write, lesions, cache_dir, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "runs"
+    grid = write(seeds=[0, 1])
+    original = module.train
+
+    def broken(table, path, parameters, *arguments, **options):
+        if parameters.modalities == "CDM" and parameters.seed == 0:
+            raise RuntimeError("the power went")
+        return original(table, path, parameters, *arguments, **options)
+
+    monkeypatch.setattr(module, "train", broken)
+    failed = run_grid(grid, lesions, folder, cache_dir)
+    assert [(run.system, run.seed) for run in failed] == [("all", 0)]
+    assert "the power went" in capsys.readouterr().out
+    assert "RuntimeError: the power went" in (failed[0].path / "error.txt").read_text()
+    assert collect(grid, folder)["state"].tolist() == ["failed", *["finished"] * 3]
+    pooled = pooled_predictions(grid, folder)
+    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 1, "M": 2}
+
+    monkeypatch.setattr(module, "train", original)
+    assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
+    assert not (failed[0].path / "error.txt").exists()
+    assert set(collect(grid, folder)["state"]) == {"finished"}
+
+
+def test_one_system_alone(write, lesions, cache_dir, tmp_path):
+    grid, folder = write(), tmp_path / "runs"
+    run_grid(grid, lesions, folder, cache_dir, only="M", progress=False)
+    states = collect(grid, folder).set_index("system")["state"]
+    assert states.to_dict() == {"all": "missing", "M": "finished"}
+    with pytest.raises(ParameterError, match="no system 'N'; it has all, M"):
+        run_grid(grid, lesions, folder, only="N")
+
+
+def test_results_are_read_from_the_folders_alone(made):
+    grid, folder = made
+    table = collect(grid, folder)
+    assert len(table) == 2 * 2 * 3
+    for row in table.itertuples():
+        metrics = Run(folder / row.system / f"seed{row.seed}-fold{row.fold}").metrics
+        assert row.macro_f1 == metrics["test"]["macro_f1"]
+        assert row.seconds >= 0
+        assert 1 <= row.best_epoch <= grid.base["epochs"]
+
+
+def test_pooled_predictions_hold_every_lesion_once(made, lesions):
+    grid, folder = made
+    pooled = pooled_predictions(grid, folder)
+    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 2, "M": 2}
+    for table in (table for seeds in pooled.values() for table in seeds):
+        assert table["label"].to_dict() == lesions["label"].to_dict()
+        assert not table.index.duplicated().any()
+        np.testing.assert_allclose(probabilities(table).sum(axis=1), 1, atol=1e-5)
+    one = Run(folder / "all" / "seed1-fold2").predictions.query("split == 'test'")
+    shown = pooled["all"][1].loc[one.index, list(CLASSES)]
+    pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
+    assert summary(truth_codes(table["label"]), probabilities(table))["macro_auc"] > 0
+
+
+def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesions, cache_dir):
+    grid, folder = made
+    folds = fold_predictions(grid, folder, lesions, cache_dir, systems=["M"])
+    assert [fold.run.system for fold in folds] == ["M"] * 6
+    for fold in folds:
+        recorded = Run(fold.run.path).predictions.loc[lesions.index]
+        np.testing.assert_allclose(fold.prediction.posterior, probabilities(recorded), atol=2e-5)
+        assert (recorded["split"].iloc[fold.val_rows] == "val").all()
+    scored = np.concatenate([fold.test_rows for fold in folds if fold.run.seed == 0])
+    assert sorted(scored) == list(range(len(lesions)))
+
+
+def test_fold_predictions_need_lesions_that_chose_nothing(write, lesions, tmp_path):
+    with pytest.raises(ParameterError, match="out-of-fold"):
+        fold_predictions(write(), tmp_path, lesions)
+
+
+def test_grids_that_mean_different_things_by_a_name_share_no_runs(
+    write, lesions, cache_dir, monkeypatch
+):
+    monkeypatch.setattr("jiadf.training.grid.default_cache_dir", lambda: cache_dir)
+    monkeypatch.setattr("jiadf.training.grid.run_grid", lambda *_, **__: [])
+    one, other = ({"a": {}, "b": {"modalities": letters}} for letters in "CD")
+    folders = [ensure_runs(write(systems=systems), lesions) for systems in (one, other)]
+    assert folders[0] != folders[1]
+    page = write(systems=one)
+    page = page.model_copy(update={"systems": {"a": {}}})  # a page that leaves a system out
+    assert ensure_runs(page, lesions) == folders[0]

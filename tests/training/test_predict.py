@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from jiadf.data.read import read_lesions
+from jiadf.data.schema import CLASSES
+from jiadf.data.synth import synthesise
+from jiadf.training.predict import predict, predict_inputs, run_inputs
+from jiadf.training.run_folder import Run, RunError
+from jiadf.training.trainer import train
+
+
+def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
+    chosen = lesions.iloc[::-7]
+    table = predict(run, chosen, cache_dir, progress=False)
+    recorded = run.predictions.loc[chosen.index]
+    assert table.index.equals(chosen.index)
+    np.testing.assert_allclose(table[list(CLASSES)], recorded[list(CLASSES)], atol=2e-5)
+    names = ["weight_image", "weight_metadata", "weight_joint"]
+    np.testing.assert_allclose(table[names], recorded[names], atol=2e-5)
+
+
+def test_a_part_of_the_table_reads_the_caches_of_the_whole(run, lesions, cache_dir, monkeypatch):
+    chosen = list(lesions.index[::-9])
+    monkeypatch.setattr("jiadf.training.features._extract", None)
+    monkeypatch.setattr("jiadf.data.image_cache.decode", None)
+    table = predict(run, lesions, cache_dir, only=chosen, progress=False)
+    assert list(table.index) == chosen
+    recorded = run.predictions.loc[chosen, list(CLASSES)]
+    np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=2e-5)
+
+
+def test_finetune_run_with_a_shared_backbone(lesions, cache_dir, tiny_parameters, tmp_path):
+    parameters = tiny_parameters(regime="finetune", epochs=1, share_backbone=True)
+    small = lesions.groupby("label").head(3)
+    run = train(small, tmp_path / "r", parameters, cache_dir, progress=False)
+    table = predict(run, small, cache_dir, progress=False)
+    recorded = run.predictions[list(CLASSES)]
+    np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=1e-4)
+
+
+def test_the_test_part_has_no_labels_and_needs_none(run, cache_dir, tmp_path):
+    folder = tmp_path / "test"
+    synthesise(folder, lesions=12, seed=9, image_size=(96, 72), part="test")
+    lesions = read_lesions(folder)
+    table = predict(run, lesions, cache_dir, progress=False)
+    assert table.shape == (12, 14)
+    assert table.index.equals(lesions.index)
+
+
+def test_an_unfinished_run_is_refused(lesions, tmp_path):
+    with pytest.raises(RunError, match=r"config\.yaml: not there"):
+        predict(Run(tmp_path), lesions)
+
+
+def test_branches_mixed_by_their_weights_give_the_posterior(run, lesions, cache_dir):
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    said = predict_inputs(run, inputs)
+    assert list(said.logits) == ["image", "metadata", "joint"]
+    branches = np.stack([softmax(logits, axis=1) for logits in said.logits.values()], axis=1)
+    mixed = (said.weights[:, :, None] * branches).sum(1)
+    np.testing.assert_allclose(mixed, said.posterior, atol=1e-6)
+
+
+def test_changed_inputs_change_the_prediction_of_their_lesion_only(run, lesions, cache_dir):
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    metadata = inputs.metadata.copy()
+    metadata[3] += 5
+    before, after = (
+        predict_inputs(run, inputs),
+        predict_inputs(run, replace(inputs, metadata=metadata)),
+    )
+    changed = np.abs(before.posterior - after.posterior).max(axis=1) > 1e-6
+    assert list(np.flatnonzero(changed)) == [3]
