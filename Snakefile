@@ -117,17 +117,25 @@ def grid_of(wildcards):
     return found and found[1]
 
 
+def on_drawings(wildcards):
+    """Whether a page is still one of the drawn lesions; the others bring their real ones."""
+    return "jiadf/data/embedded.py" in package_files(wildcards)
+
+
 def runs(wildcards):
+    if not on_drawings(wildcards):
+        return []
     grid = grid_of(wildcards)
     return f"_build/grids/{grid}" if grid else rules.train.output
 
 
 def settings(wildcards):
-    """Give a page its parameters; those of a page with a grid stand in it."""
+    """Give a page its parameters; those of a page with a grid, or with real lesions, stand in it."""
+    if not on_drawings(wildcards):
+        return ""
     grid = grid_of(wildcards)
-    if grid:
-        return f"--offer runs_dir=_build/grids/{grid}"
-    return f"--params {PARAMS} --offer run_dir={RUN}"
+    own = f"--offer runs_dir=_build/grids/{grid}" if grid else f"--params {PARAMS} --offer run_dir={RUN}"
+    return f"--offer data_dir={DATA} {own}"
 
 
 rule notebook:
@@ -146,8 +154,8 @@ rule notebook:
         "_build/logs/{name}.log",
     shell:
         """
-        python book/execute.py {input.notebook} --out {SOURCE}/notebooks --offer data_dir={DATA} \
-            {params.settings} > {log} 2>&1 || {{ cat {log}; exit 1; }}
+        python book/execute.py {input.notebook} --out {SOURCE}/notebooks {params.settings} \
+            > {log} 2>&1 || {{ cat {log}; exit 1; }}
         """
 
 
