@@ -44,7 +44,8 @@ from jiadf.training.features import FirstStages, StoredViews
 from jiadf.training.grid import load_grid
 from jiadf.training.inputs import image_streams
 from jiadf.training.network import PixelEncoder
-from jiadf.training.run_folder import Run, git_commit
+from jiadf.training.provenance import git_commit
+from jiadf.training.run_folder import Run
 from jiadf.training.trainer import Trainer
 
 PARAMS = Path(__file__).resolve().parents[1] / "params"

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from jiadf.training.run_folder import git_commit, package_versions
+from jiadf.training.provenance import git_commit, package_versions
 
 PACKAGES = (
     "jiadf",

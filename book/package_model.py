@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from jiadf.config import to_yaml
 from jiadf.data.batches import Inputs
@@ -28,7 +27,7 @@ from jiadf.model import Model
 from jiadf.submission.ensemble import turned
 from jiadf.training.run_folder import Run
 
-KEPT = ("encoder.json", "history.csv", "metrics.json", "environment.json")
+KEPT = ("encoder.json", "history.csv", "environment.json")
 SCORES = {
     "macro_ap": "macro AP", "macro_auc": "macro AUC", "macro_f1": "macro-F1",
     "macro_f1_at_half": "macro-F1 at 0.5", "top1_accuracy": "top-1 accuracy", "ece": "ECE",
@@ -118,8 +117,8 @@ def main() -> None:
         weights = {n: v.half() if v.is_floating_point() else v for n, v in run.weights().items()}
         if not all(torch.isfinite(v.float()).all() for v in weights.values()):
             parser.error(f"{arguments.run}: some weights are too large for 16 bits.")
-        save_file(weights, folder / "model.safetensors")
-        (folder / "model.safetensors").chmod(0o644)
+        Run(folder).write_weights(weights)
+        Run(folder).finish(run.metrics)
         model, environment = Model(folder), run.environment
         test = lesions.loc[parts.index[parts == "test"]]
         changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}

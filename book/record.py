@@ -55,7 +55,8 @@ from jiadf.training.grid import (
     run_grid,
 )
 from jiadf.training.inputs import prepare_inputs
-from jiadf.training.run_folder import Run, git_commit
+from jiadf.training.provenance import git_commit
+from jiadf.training.run_folder import Run
 from jiadf.verdicts import judge_claims
 
 STUDIES = [module.name for module in pkgutil.iter_modules(studies.__path__)]

@@ -129,6 +129,7 @@ def test_views_that_the_run_asks_for_are_averaged(tuned, lesions, photographs, c
     (folder / "config.yaml").write_text(
         config.replace("prediction_views: 1", "prediction_views: 4")
     )
+    Run(folder).finish(tuned.metrics)
     few = lesions.iloc[:6]
     averaged, plain = Model(folder, "cpu"), Model(tuned.path, "cpu")
     inputs = plain.inputs(few)

@@ -37,7 +37,7 @@ def test_the_wheel_holds_the_sample(members):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "encoder.json", "metrics.json", "model.safetensors"]
+    "name", ["config.yaml", "encoder.json", "digests.json", "metrics.json", "model.safetensors"]
 )
 def test_the_wheel_holds_the_trained_model(members, name):
     assert f"jiadf/pretrained/{name}" in members

@@ -38,6 +38,8 @@ def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:  # a RuntimeError to Python
+            raise
         except (ValueError, OSError, RuntimeError) as error:
             typer.echo(f"jiadf: {error}", err=True)
             raise typer.Exit(1) from error

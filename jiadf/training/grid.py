@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jiadf.config import (
     ParameterError,
@@ -72,7 +72,20 @@ class Grid(BaseModel):
         wrong = [name for name in systems if "/" in name or name.startswith(".")]
         if wrong:
             raise ValueError(f"system {wrong[0]!r} names a folder: no slash, no leading dot")
+        folders: dict[str, str] = {}
+        for name in systems:
+            other = folders.setdefault(folder_name(name), name)
+            if other != name:
+                raise ValueError(f"systems {other!r} and {name!r} would share a folder; rename one")
         return systems
+
+    @model_validator(mode="after")
+    def _folds_are_the_grids(self) -> "Grid":
+        names = [name for name, changes in self.systems.items() if "n_folds" in changes]
+        if names or "n_folds" in self.axes:
+            where = f"system {names[0]!r}" if names else "axes"
+            raise ValueError(f"{where} sets n_folds, which all systems share; set it in base")
+        return self
 
     @property
     def scored_part(self) -> str:
@@ -103,7 +116,7 @@ class Grid(BaseModel):
         """Return the folds of each run of a system and seed."""
         if self.protocol == "validation":
             return [{}]
-        n = self.base.get("n_folds", Parameters().n_folds)
+        n = make_parameters({"n_folds": self.base.get("n_folds", Parameters().n_folds)}).n_folds
         last = self.base.get("keep") == "last"  # nothing is left to choose: train on the others
         return [{"test_fold": f, "val_fold": None if last else (f + 1) % n} for f in range(n)]
 
@@ -114,8 +127,13 @@ class Grid(BaseModel):
                 values = self.base | changes | folds | {"seed": seed}
                 parameters = make_parameters(values, f"system {system!r}")
                 fold = folds.get("test_fold", parameters.val_fold)
-                path = folder / system.replace(" ", "_") / f"seed{seed}-fold{fold}"
+                path = folder / folder_name(system) / f"seed{seed}-fold{fold}"
                 yield GridRun(system, seed, fold, parameters, path)
+
+
+def folder_name(system: str) -> str:
+    """Return the name of the folder of a system's runs."""
+    return system.replace(" ", "_")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jiadf.data.image_cache import cache_images
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.models.encoders import ImageEncoder
+from jiadf.training.checkpoint import with_prefix
 from jiadf.training.features import (
     FirstStages,
     OtherStages,
@@ -22,7 +23,7 @@ from jiadf.training.features import (
     WholeBackbone,
     cached_views,
 )
-from jiadf.training.run_folder import Run, with_prefix
+from jiadf.training.run_folder import Run
 
 Shared = dict[tuple, Any]  # what runs of one process over the same lesions need not read again
 STREAMS = {"C": "clinical", "D": "dermoscopic"}

@@ -9,42 +9,36 @@
                              branch's own probabilities
 ``metrics.json``             metrics of each part, the best epoch; its presence says "finished"
 ``environment.json``         versions, device, data fingerprint, git commit, seconds
+``digests.json``             a digest of each file above, of a finished run
 ``checkpoint.safetensors``   the state to resume from; gone when the run is finished
 ============================ ====================================================================
 
-Every file is written under another name and renamed, so a killed run leaves whole files only.
+Every file is written under another name and renamed, so a killed run leaves whole files only. What
+is read of a finished run is held against its digest first: a flipped bit in the weights, or a line
+edited out of ``config.yaml``, would go on predicting, with other probabilities.
 """
 
+import hashlib
 import json
+import math
 import os
-import platform
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
 from jiadf.files import atomic
 
-PACKAGES = (
-    "jiadf",
-    "torch",
-    "torchvision",
-    "timm",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-)
+CHECKPOINT = "checkpoint.safetensors"
+SEALED = ("config.yaml", "encoder.json", "history.csv", "model.safetensors", "predictions.csv",
+          "environment.json")  # fmt: skip
 
 
 class RunError(ValueError):
@@ -84,12 +78,12 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics by part (``val``, ``test``), with ``best_epoch``."""
-        return json.loads(self._existing("metrics.json").read_text())
+        return self._json("metrics.json")
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, device, data fingerprint, commit, seconds."""
-        return json.loads(self._existing("environment.json").read_text())
+        return self._json("environment.json")
 
     def text(self, name: str) -> str:
         """Read a text file of the folder."""
@@ -105,8 +99,17 @@ class Run:
             staged.write_text(text)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write JSON whole."""
-        self.write_text(name, json.dumps(value, indent=2) + "\n")
+        """Write JSON whole; a number that is undefined becomes null."""
+        self.write_text(name, json_text(value))
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write the digests of what the folder holds, then ``metrics.json``: all is there."""
+        files = [self.path / name for name in SEALED]
+        digests = {file.name: _digest(file.read_bytes()) for file in files if file.exists()}
+        digests["metrics.json"] = _digest(json_text(metrics).encode())
+        self.write_json("digests.json", digests)
+        self.write_json("metrics.json", metrics)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a CSV whole, with the index if it is named."""
@@ -116,25 +119,10 @@ class Run:
     def write_weights(self, state: Mapping[str, torch.Tensor]) -> None:
         """Write the best epoch's weights whole; tensors shared between modules are stored once."""
         with atomic(self.path / "model.safetensors") as staged:
+            staged.touch()
+            mode = staged.stat().st_mode  # safetensors would let the owner alone read it
             save_file(unshared(state), staged)
-
-    def save_checkpoint(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Write tensors and a JSON state into one file, whole or not at all."""
-        with atomic(self.path / "checkpoint.safetensors") as staged:
-            save_file(unshared(tensors), staged, metadata={"state": json.dumps(state)})
-
-    def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return what :meth:`save_checkpoint` wrote, or None."""
-        path = self.path / "checkpoint.safetensors"
-        if not path.exists():
-            return None
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(file.metadata()["state"])
-
-    def drop_checkpoint(self) -> None:
-        """Delete the checkpoint of a finished run."""
-        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+            staged.chmod(mode)
 
     @contextmanager
     def trained_here(self, wait: bool = True) -> Iterator[None]:
@@ -177,7 +165,42 @@ class Run:
                 f"{path}: not there. Give a finished run folder, or finish this one with "
                 f"`jiadf train --run {self.path}` and the parameters it was begun with."
             )
+        if self.finished and _digest(path.read_bytes()) != self._digests().get(name):
+            raise RunError(
+                f"{path}: is not what the run wrote; it was edited or damaged. Restore it, or "
+                "delete the folder and train anew."
+            )
         return path
+
+    def _digests(self) -> dict[str, str]:
+        file = self.path / "digests.json"
+        try:
+            return dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{file}: cannot be read ({error}), so nothing says that the run is whole. Restore "
+                "it, or delete the folder and train anew."
+            ) from None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self._existing(name)
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise RunError(f"{file}: not valid JSON ({error}). Train anew.") from None
+
+
+def json_text(value: Any) -> str:
+    """Return JSON text in which undefined numbers (NaN) are null, which JSON has."""
+
+    def defined(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: defined(item) for name, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [defined(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(defined(value), indent=2) + "\n"
 
 
 def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -188,83 +211,5 @@ def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: state[name].detach().cpu().contiguous() for name in kept.values()}
 
 
-def clones(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy weights where they lie; tensors shared between modules stay shared."""
-    copies: dict[int, torch.Tensor] = {}
-    return {k: copies.setdefault(v.data_ptr(), v.detach().clone()) for k, v in state.items()}
-
-
-def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Take the tensors whose names start with ``prefix``, and the prefix off."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def environment(
-    device: str, precision: str, fingerprint: dict[str, str], seconds: float
-) -> dict[str, Any]:
-    """Describe where a run was made; ``seconds`` is its wall time over all its sessions."""
-    return {
-        "packages": package_versions(PACKAGES),
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "data": fingerprint,
-        "git_commit": git_commit(),
-        "seconds": round(seconds, 1),
-    }
-
-
-def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Version of each installed package, None for those that are not there."""
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
-def git_commit() -> str | None:
-    """Commit of the code in use, with ``+changes`` if the tree differs; None outside a checkout."""
-    folder = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "-uno") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
-    tensors: dict[str, torch.Tensor] = {}
-
-    def walk(value: Any, key: str) -> Any:
-        if isinstance(value, torch.Tensor):
-            tensors[key] = value
-            return {"tensor": key}
-        if isinstance(value, dict):
-            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
-        if isinstance(value, (list, tuple)):
-            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
-        return value
-
-    return walk(state, prefix), tensors
-
-
-def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
-    """Undo :func:`split_tensors`."""
-    if isinstance(state, dict) and "tensor" in state:
-        return tensors[state["tensor"]]
-    if isinstance(state, dict):
-        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
-    if isinstance(state, list):
-        return [join_tensors(v, tensors, prefix) for v in state]
-    return state
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

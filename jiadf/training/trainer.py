@@ -31,6 +31,14 @@ from jiadf.evaluation.metrics import summary
 from jiadf.files import code_fingerprint
 from jiadf.models.depthwise import use_fast_gradients
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
+from jiadf.training.checkpoint import (
+    clones,
+    join_tensors,
+    load_checkpoint,
+    save_checkpoint,
+    split_tensors,
+    with_prefix,
+)
 from jiadf.training.inputs import Shared, images_on_device, prepare_inputs, table_fingerprint
 from jiadf.training.network import (
     build_network,
@@ -39,15 +47,8 @@ from jiadf.training.network import (
     load_weights,
 )
 from jiadf.training.predict import Prediction, make_accelerator, predict_batches, prediction_table
-from jiadf.training.run_folder import (
-    Run,
-    RunError,
-    clones,
-    environment,
-    join_tensors,
-    split_tensors,
-    with_prefix,
-)
+from jiadf.training.provenance import environment
+from jiadf.training.run_folder import CHECKPOINT, Run, RunError
 
 
 class TrainingError(RuntimeError):
@@ -119,6 +120,11 @@ def _train(
         return run
     p = parameters
     parts = split_lesions(lesions["label"], p.n_folds, p.val_fold, p.test_fold, p.split_seed)
+    if not (parts == "train").any():
+        raise ValueError(
+            f"n_folds={p.n_folds} with val_fold={p.val_fold} and test_fold={p.test_fold} leaves no "
+            "lesion to train on; set n_folds to 3 or more."
+        )
     encoder = MetadataEncoder.fit(lesions[parts == "train"], p.use_monet)
     run.write_text("encoder.json", encoder.to_json())
     views = p.feature_views if p.augment and p.regime == "frozen" else 1
@@ -456,18 +462,18 @@ class Trainer:
             "progress": vars(self.progress),
             "history": self.history,
         }
-        self.run.save_checkpoint(tensors, saved)
+        save_checkpoint(self.run.path / CHECKPOINT, tensors, saved)
 
     def _made_by(self) -> dict[str, Any]:
         return {"parameters": self.parameters.model_dump(), "data": dict(self.inputs.keys)}
 
     def _resume(self) -> None:
-        loaded = self.run.load_checkpoint()
+        loaded = load_checkpoint(self.run.path / CHECKPOINT)
         if loaded is None or loaded[1]["made_by"] != self._made_by():
             return
         tensors, saved = loaded
         weights = with_prefix(tensors, "network.")
-        load_weights(self.bare_network, weights, f"{self.run.path}/checkpoint.safetensors")
+        load_weights(self.bare_network, weights, str(self.run.path / CHECKPOINT))
         if self.average is not None:
             self.average.load_state_dict(with_prefix(tensors, "average."))
         self.best = with_prefix(tensors, "best.") or clones(self.kept_network.state_dict())
@@ -505,5 +511,4 @@ def _write_results(
     precision = trainer.accelerator.mixed_precision
     described = environment(device, precision, trainer.inputs.keys, trainer.progress.seconds)
     run.write_json("environment.json", described)
-    run.write_json("metrics.json", metrics)
-    run.drop_checkpoint()
+    run.finish(metrics)

@@ -59,7 +59,7 @@ def test_a_packaged_run_predicts_as_the_run_did_and_says_how_good(trained, tmp_p
     assert "Not a medical device" in text
     assert "CC BY-NC 4.0" in text
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
-        *tool.KEPT, "config.yaml", "model.safetensors", "README.md",
+        *tool.KEPT, "config.yaml", "model.safetensors", "README.md", "metrics.json", "digests.json",
     }  # fmt: skip
 
 

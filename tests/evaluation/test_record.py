@@ -113,7 +113,7 @@ def test_branches_are_recorded_of_the_systems_wanted(copy, lesions):
 
 def change_branches(run, keep):
     """Put made-up branch probabilities into a run's table, or take any out that there are."""
-    table = run.predictions
+    table, metrics = run.predictions, run.metrics
     weights = [c for c in table if c.startswith("weight_")]
     table = table[["split", "label", *CLASSES, *weights]].copy()
     if keep:
@@ -122,6 +122,7 @@ def change_branches(run, keep):
             values = rng.dirichlet(np.ones(len(CLASSES)), len(table))
             table[branch_columns(column.removeprefix("weight_"))] = values
     run.write_table("predictions.csv", table)
+    run.finish(metrics)  # with digests of the changed table
 
 
 def test_unfinished_systems_are_named_and_left_out_only_if_allowed(copy, made, milk10k, tmp_path):

@@ -18,8 +18,10 @@ from jiadf.evaluation.metrics import summary
 from jiadf.models.configuration import VARIANTS, variant_settings
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.losses import JointIndividualLoss
+from jiadf.training import trainer
+from jiadf.training.checkpoint import load_checkpoint
 from jiadf.training.inputs import prepare_inputs, trained_encoder
-from jiadf.training.run_folder import Run, RunError
+from jiadf.training.run_folder import CHECKPOINT, Run, RunError
 from jiadf.training.trainer import (
     Trainer,
     TrainingError,
@@ -35,7 +37,7 @@ def test_a_run_folder_holds_all_it_promises(run, lesions):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         *("config.yaml", "encoder.json", "history.csv", "model.safetensors"),
-        *("predictions.csv", "metrics.json", "environment.json"),
+        *("predictions.csv", "metrics.json", "environment.json", "digests.json"),
     }
     history = run.history
     assert history["epoch"].tolist() == [1, 2, 3]
@@ -184,11 +186,11 @@ def test_where_the_images_lie_changes_no_figure(finetuned, few, cache_dir, finet
 
 
 def test_augmentation_is_drawn_anew_each_epoch(few, cache_dir, finetune, tmp_path, monkeypatch):
-    from jiadf.data import dataset
+    from jiadf.data import batches
 
     drawn = []
-    original = dataset.augment_batch
-    monkeypatch.setattr(dataset, "augment_batch", lambda x: drawn.append(original(x)) or drawn[-1])
+    original = batches.augment_batch
+    monkeypatch.setattr(batches, "augment_batch", lambda x: drawn.append(original(x)) or drawn[-1])
     train(few, tmp_path / "r", finetune(), cache_dir, progress=False)
     parts = split_lesions(few["label"])
     assert sum(map(len, drawn)) == 2 * 2 * (parts == "train").sum()  # streams, epochs; no others
@@ -205,7 +207,7 @@ def test_resuming_between_two_checkpoints_is_exact(
     parameters = finetune(epochs=4, checkpoint_every=2, images_on="device")
     train_until(epoch, few, tmp_path / "r", parameters, cache_dir)
     broken = Run(tmp_path / "r")
-    assert broken.load_checkpoint()[1]["progress"]["epoch"] == 2
+    assert load_checkpoint(broken.path / CHECKPOINT)[1]["progress"]["epoch"] == 2
     assert len(broken.history) == epoch - 1
     resumed = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
     pd.testing.assert_frame_equal(resumed.history, finetuned.history)
@@ -213,6 +215,16 @@ def test_resuming_between_two_checkpoints_is_exact(
     expected = finetuned.weights()
     for name, weight in resumed.weights().items():
         assert torch.equal(weight, expected[name]), name
+
+
+def die_after_a_checkpoint(monkeypatch):
+    checkpoint = trainer.save_checkpoint
+
+    def dies(path, tensors, state):
+        checkpoint(path, tensors, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_checkpoint", dies)
 
 
 def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
@@ -224,13 +236,13 @@ def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
         Trainer, "_validate", lambda self: original(self) | {"macro_f1": next(scores)}
     )
     seen = []
-    save = Run.save_checkpoint
+    save = trainer.save_checkpoint
 
-    def watched(self, tensors, state):
+    def watched(path, tensors, state):
         seen.append({name: tensor.clone() for name, tensor in tensors.items()})
-        save(self, tensors, state)
+        save(path, tensors, state)
 
-    monkeypatch.setattr(Run, "save_checkpoint", watched)
+    monkeypatch.setattr(trainer, "save_checkpoint", watched)
     made = train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
     assert [any(name.startswith("best.") for name in tensors) for tensors in seen] == [
         False, True, True,
@@ -261,13 +273,7 @@ def test_a_shared_backbone_resumes_with_images_on_the_device(
 ):
     parameters = finetune(share_backbone=True, images_on="device")
     whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
-    checkpoint = Run.save_checkpoint
-
-    def dies(self, tensors, state):
-        checkpoint(self, tensors, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "save_checkpoint", dies)
+    die_after_a_checkpoint(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(few, tmp_path / "b", parameters, cache_dir, progress=False)
     monkeypatch.undo()
@@ -278,13 +284,7 @@ def test_a_shared_backbone_resumes_with_images_on_the_device(
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(
     lesions, cache_dir, tiny_parameters, tmp_path, monkeypatch
 ):
-    checkpoint = Run.save_checkpoint
-
-    def dies(self, tensors, state):
-        checkpoint(self, tensors, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "save_checkpoint", dies)
+    die_after_a_checkpoint(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
     monkeypatch.undo()

@@ -1,0 +1,82 @@
+"""Checkpoints: the tensors and the JSON state that a killed run goes on from, in one file.
+
+The file is safetensors, so that nothing is ever unpickled; nested dicts and lists that hold
+tensors, such as an optimiser's state, are taken apart by :func:`split_tensors`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from jiadf.files import atomic
+from jiadf.training.run_folder import RunError, unshared
+
+
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and a JSON state into one file, whole or not at all."""
+    with atomic(path) as staged:
+        save_file(unshared(tensors), staged, metadata={"state": json.dumps(state)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Return what :func:`save_checkpoint` wrote, or None if there is no such file.
+
+    Raises
+    ------
+    jiadf.training.run_folder.RunError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["state"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: damaged ({error}). Delete this file; the run then starts from its beginning."
+        ) from None
+
+
+def clones(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy weights where they lie; tensors shared between modules stay shared."""
+    copies: dict[int, torch.Tensor] = {}
+    return {k: copies.setdefault(v.data_ptr(), v.detach().clone()) for k, v in state.items()}
+
+
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take the tensors whose names start with ``prefix``, and the prefix off."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def walk(value: Any, key: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+            return {"tensor": key}
+        if isinstance(value, dict):
+            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
+        return value
+
+    return walk(state, prefix), tensors
+
+
+def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
+    """Undo :func:`split_tensors`."""
+    if isinstance(state, dict) and "tensor" in state:
+        return tensors[state["tensor"]]
+    if isinstance(state, dict):
+        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
+    if isinstance(state, list):
+        return [join_tensors(v, tensors, prefix) for v in state]
+    return state
