@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from jiadf import plots
-from jiadf.data.schema import CLASSES, IMAGE_TYPES, MONET, PAPER_TABLE4, SITES
+from jiadf.data.schema import CLASSES, IMAGE_TYPES, MONET, SITES
 from jiadf.evaluation import metrics
 from jiadf.paper import PAPER_TO_SYSTEM, paper_table
 
@@ -109,78 +109,6 @@ def assert_sound(figure):
 
 def names_on_y(ax):
     return [text.get_text() for text in ax.get_yticklabels()]
-
-
-def test_class_counts_shows_counts_and_reference():
-    labels = ["NV"] * 30 + ["BCC"] * 200 + ["MAL_OTH"] * 2
-    figure = plots.class_counts(labels, reference=PAPER_TABLE4)
-    assert_sound(figure)
-    ax = figure.axes[0]
-    widths = dict(zip(CLASSES, [bar.get_width() for bar in ax.patches], strict=True))
-    assert (widths["NV"], widths["BCC"], widths["DF"]) == (30, 200, 0)
-    assert list(ax.lines[0].get_xdata()) == list(PAPER_TABLE4.values())
-    assert names_on_y(ax)[1] == "BCC  (200)"
-    assert len(plots.class_counts(labels).axes[0].patches) == 3
-
-
-def test_distribution_by_class_counts_what_is_known(lesions):
-    figure = plots.distribution_by_class(lesions, "age_approx", name="age (years)")
-    assert_sound(figure)
-    ax = figure.axes[0]
-    assert ax.get_xlabel() == "age (years) (10 of 200 lesions without)"
-    known = lesions.dropna(subset="age_approx")["label"].value_counts()
-    assert names_on_y(ax) == [f"{name}  ({known[name]})" for name in CLASSES if name in known]
-
-
-def test_category_by_class_shows_shares_with_missing_last(lesions):
-    figure = plots.category_by_class(lesions, "site", order=SITES)
-    assert_sound(figure)
-    ax = figure.axes[0]
-    words = [text.get_text() for text in ax.get_xticklabels()]
-    assert words == [*(site.replace("_", " ") for site in SITES), "missing"]
-    shares = ax.collections[0].get_array().reshape(11, 8)
-    np.testing.assert_allclose(shares.sum(1), 100)
-    bcc = lesions[lesions["label"] == "BCC"]["site"]
-    assert shares[1, 0] == pytest.approx((bcc == "trunk").mean() * 100)
-    assert shares[1, 7] == pytest.approx(bcc.isna().mean() * 100)
-
-
-def test_monet_by_class_shows_medians_of_both_images(lesions):
-    figure = plots.monet_by_class(lesions)
-    assert_sound(figure)
-    for ax, kind in zip(figure.axes, IMAGE_TYPES, strict=False):
-        assert ax.get_title() == kind
-        drawn = np.asarray(ax.collections[0].get_array()).reshape(11, 7)
-        columns = [f"{kind}_{score}" for score in MONET]
-        expected = lesions.groupby("label")[columns].median().loc[list(CLASSES)]
-        np.testing.assert_allclose(drawn, expected)
-    assert names_on_y(figure.axes[0]) == list(CLASSES)
-
-
-def test_monet_by_image_type_draws_both_quartiles_of_every_score(lesions):
-    figure = plots.monet_by_image_type(lesions)
-    assert_sound(figure)
-    ax = figure.axes[0]
-    boxes = [patch.get_path().vertices for patch in ax.patches if isinstance(patch, PathPatch)]
-    assert len(boxes) == 2 * len(MONET)
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == list(IMAGE_TYPES)
-    quartiles = {(round(box[:, 0].min(), 6), round(box[:, 0].max(), 6)) for box in boxes}
-    columns = [f"{kind}_{score}" for kind in IMAGE_TYPES for score in MONET]
-    expected = lesions[columns].quantile([0.25, 0.75]).round(6)
-    assert quartiles == {tuple(expected[column]) for column in columns}
-    lowest = min(box[:, 1].mean() for box in boxes)  # the first score, clinical
-    first = next(box for box in boxes if box[:, 1].mean() == lowest)
-    assert first[:, 0].min() == pytest.approx(lesions[columns[0]].quantile(0.25))
-
-
-def test_missingness_counts_missing_values(lesions):
-    figure = plots.missingness(lesions, ["age_approx", "label", "site"])
-    assert_sound(figure)
-    ax = figure.axes[0]
-    assert [bar.get_width() for bar in ax.patches] == [5, 0, 10]
-    assert [text.get_text() for text in ax.texts] == ["5.0 %  (10)", "none", "10.0 %  (20)"]
-    assert_sound(plots.missingness(lesions))
 
 
 @pytest.mark.parametrize("number", [1, 5])

@@ -6,7 +6,7 @@ a notebook shows by ending a cell with the call.
 
     >>> from jiadf import plots
     >>> plots.use_style()
-    >>> figure = plots.class_counts(["BCC", "NV", "BCC"])
+    >>> figure = plots.history(run.history)
 
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
 of systems beside one another, ``fusion`` of attention and gate weights, ``diagrams`` and
@@ -27,15 +27,7 @@ from jiadf.plots.calibration import (
     risk_curves,
 )
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
-from jiadf.plots.data import (
-    category_by_class,
-    class_counts,
-    distribution_by_class,
-    image_pairs,
-    missingness,
-    monet_by_class,
-    monet_by_image_type,
-)
+from jiadf.plots.data import image_pairs
 from jiadf.plots.explain import (
     artefact_energy,
     contribution_sizes,
@@ -80,9 +72,7 @@ from jiadf.plots.submission import (
 __all__ = [
     "artefact_energy",
     "attention_heads",
-    "category_by_class",
     "class_bias",
-    "class_counts",
     "class_cuts",
     "class_heatmap",
     "confusion",
@@ -92,7 +82,6 @@ __all__ = [
     "coverage_by_run",
     "cut_curves",
     "damage_scores",
-    "distribution_by_class",
     "dot_interval",
     "ece_binning",
     "error_panels",
@@ -113,9 +102,6 @@ __all__ = [
     "mapping_ways",
     "maps_by_output",
     "method_diagram",
-    "missingness",
-    "monet_by_class",
-    "monet_by_image_type",
     "operating_points",
     "paired_differences",
     "per_class_intervals",
