@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import cv2
 import numpy as np
 import torch
@@ -20,13 +22,8 @@ from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF
 
 MODES = ("deletion", "insertion")
-_STAGES = {
-    "gate": ("network.adf.",),
-    "heads": ("network.heads.",),
-    "fusion": ("network.fusion.", "network.metadata_encoder."),
-    "backbone": ("backbones.",),
-}
-STAGES = tuple(_STAGES)
+_MODULES = {"gate": ("adf",), "heads": ("heads",), "fusion": ("fusion", "metadata_encoder")}
+STAGES = (*_MODULES, "backbone")
 
 
 def cell_ranks(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -82,11 +79,34 @@ def randomised(network: ExplainableNetwork, stage: str, seed: int = 0) -> Explai
     network
         Stays as it is.
     stage
-        The last of :data:`STAGES` that is drawn anew; those before it are too.
+        The last of :data:`STAGES` whose weights are drawn; those of the stages before it are too.
     seed
         Of the new weights; torch's global state is kept.
+
+    Raises
+    ------
+    ValueError
+        For another stage.
     """
-    names = STAGES[: STAGES.index(stage) + 1]
-    prefixes = tuple(prefix for name in names for prefix in _STAGES[name])
-    copied = ExplainableNetwork.__new__(ExplainableNetwork)
+    if stage not in STAGES:
+        raise ValueError(f"stage is {stage!r}: choose one of {', '.join(STAGES)}")
+    copied = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = JIADF(network.network.config)
+        for reached in STAGES[: STAGES.index(stage) + 1]:
+            for name in _MODULES.get(reached, ()):
+                if hasattr(fresh, name):  # a design may lack gate, fusion or metadata
+                    state = getattr(fresh, name).state_dict()
+                    getattr(copied.network, name).load_state_dict(state)
+        for encoder in dict.fromkeys(copied.backbones.values() if stage == "backbone" else ()):
+            encoder.load_state_dict(ImageEncoder(encoder.backbone_name, "random").state_dict())
     return copied
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of two stacks of maps, (N, h, w) -> (N,); NaN where one is flat."""
+    ranks = [rankdata(np.asarray(m).reshape(len(m), -1), axis=1) for m in (first, second)]
+    one, other = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    size = np.sqrt(np.square(one).sum(1) * np.square(other).sum(1))
+    return np.where(size > 0, (one * other).sum(1) / np.where(size > 0, size, 1), np.nan)
