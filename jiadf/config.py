@@ -13,9 +13,21 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from jiadf.files import read_regular
+
 
 class ParameterError(ValueError):
     """A parameter is unknown or has a value it cannot have."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without aliases: a few hundred bytes of nested ones stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 class Parameters(BaseModel):
@@ -279,25 +291,39 @@ def parse_assignments(items: list[str], option: str = "-p") -> dict[str, Any]:
         name, equals, value = item.partition("=")
         if not equals:
             raise ParameterError(f"{option} {item}: write it as name=value.")
-        values[name.strip()] = yaml.safe_load(value)
+        values[name.strip()] = _parse_yaml(value, f"{option} {name.strip()}")
     return values
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a flat mapping from YAML, or raise :class:`ParameterError` naming the file."""
     try:
-        values = yaml.safe_load(Path(file).read_text())
+        text = read_regular(file).decode("utf-8-sig")
     except FileNotFoundError:
         raise ParameterError(f"{file}: no such file.") from None
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{file}: not valid YAML: {error}") from None
+    except OSError as error:
+        raise ParameterError(f"{file}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise ParameterError(f"{file}: not UTF-8 text; save it as UTF-8.") from None
+    values = _parse_yaml(text, str(file))
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ParameterError(
             f"{file}: expected `name: value` lines, found {type(values).__name__}."
         )
+    if others := [name for name in values if not isinstance(name, str)]:
+        raise ParameterError(f"{file}: {others[0]!r} is not the name of a parameter.")
     return values
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # a date that no calendar has is a ValueError
+        raise ParameterError(f"{source}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ParameterError(f"{source}: not valid YAML: nested too deeply") from None
 
 
 def to_yaml(parameters: Parameters) -> str:

@@ -1,8 +1,10 @@
 """Write files whole or not at all, and tell versions of the code apart."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,13 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(staged, path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """Read a file whole; what is no regular file (a FIFO, a device) is an OSError and no hang."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return Path(path).read_bytes()
 
 
 def code_fingerprint(*places: str) -> str:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,36 @@ def test_broken_files_are_named(tmp_path):
         load_parameters(tmp_path / "bad.yaml")
     with pytest.raises(ParameterError, match="write it as name=value"):
         load_parameters(None, ["epochs"])
+
+
+NESTED = "\n".join(["a: &a [x]", *(f"{n}: &{n} [{', '.join([f'*{m}'] * 9)}]" for m, n in
+                    zip("abcdefgh", "bcdefghi", strict=True))])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (NESTED.encode(), "aliases are not allowed"),
+        (b"a: " + b"[" * 9000, "nested too deeply"),
+        (b"epochs: 2020-13-99", "not valid YAML"),
+        (b"epochs: 3\n3: 4\n", "3 is not the name of a parameter"),
+        ("epochs: ä".encode("latin-1"), "save it as UTF-8"),
+    ],
+)
+def test_files_that_other_loaders_stumble_over_are_named(tmp_path, content, message):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ParameterError, match=rf"p\.yaml: .*{message}") as caught:
+        load_parameters(tmp_path / "p.yaml")
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo"):
+        with pytest.raises(ParameterError, match="not a regular file"):
+            load_parameters(path)
+    with pytest.raises(ParameterError, match="-p epochs: not valid YAML"):
+        load_parameters(None, ["epochs=["])
 
 
 def test_every_parameter_is_explained():
