@@ -61,15 +61,19 @@ def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
         Rows with fewer or more fields than the header, which were padded or cut.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return _parse(csv.reader(stream, strict=True), path.name)
+        content = read_regular(path)
+        for signature, what in _OTHER_FORMATS.items():
+            if content[:8].startswith(signature) or (b"\0" in content[:2] and not signature):
+                fault = Fault(kinds.UNREADABLE_CSV, path.name, None, f"is {what}", _SAVE_REMEDY)
+                return None, [fault], set()
+        stream = io.StringIO(content.decode("utf-8-sig"), newline="")
+        return _parse(csv.reader(stream, strict=True), path.name)
     except FileNotFoundError:
         remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
         fault = Fault(kinds.MISSING_CSV, path.name, None, "there is no such file", remedy)
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
-        remedy = "save the table as CSV in UTF-8, or restore the official file"
-        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, remedy)
+        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, _SAVE_REMEDY)
     except OSError as error:
         message = f"cannot be read ({error.strerror})"
         remedy = "make it a plain file that you may read"
