@@ -123,7 +123,7 @@ def gate_simplex(
     figure, ax = subplots(figsize=(WIDTH, 5.6))
     _draw_simplex(ax, branches)
     for place, label in enumerate(ordered(labels.tolist(), CLASSES)):
-        colour = PALETTE[place % len(PALETTE)]
+        colour = [*PALETTE, "black"][place % 11]  # eleven classes, ten colours in the palette
         marker = _MARKERS[place % len(_MARKERS)]
         members = points[labels == label]
         ax.scatter(*members.T, s=9, color=colour, marker=marker, alpha=0.4, lw=0, zorder=2)
