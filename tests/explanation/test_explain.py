@@ -6,6 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from jiadf.cards import make_cards
+from jiadf.data.image_cache import cache_images
+from jiadf.data.schema import CLASSES
 from jiadf.explanation.explain import (
     ExplanationError,
     average_lesion,
@@ -17,12 +23,6 @@ from jiadf.explanation.explain import (
     open_network,
     upsample,
 )
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-from jiadf.cards import make_cards
-from jiadf.data.image_cache import cache_images
-from jiadf.data.schema import CLASSES
 from jiadf.randomise import cascade, randomised
 from jiadf.training.predict import run_inputs
 from jiadf.training.trainer import train

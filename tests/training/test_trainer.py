@@ -369,7 +369,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
     run = Run(tmp_path / "r")
     assert len(run.history) == 1
-    assert run.load_checkpoint()[1]["progress"]["epoch"] == 1
+    assert load_checkpoint(run.path / CHECKPOINT)[1]["progress"]["epoch"] == 1
 
 
 def test_lesions_without_labels_are_refused(lesions, tiny_parameters, tmp_path):

@@ -12,10 +12,10 @@ from jiadf.data.metadata import MetadataEncoder
 from jiadf.models.baselines import BASELINES
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.models.network import JIADF
+from jiadf.training import trainer
 from jiadf.training.grid import collect, load_grid, run_grid
 from jiadf.training.network import build_network
 from jiadf.training.predict import predict
-from jiadf.training.run_folder import Run
 from jiadf.training.trainer import Trainer, train
 
 FROZEN = ["jif-mmfa", *(name for name in BASELINES if name != "panderm")]
@@ -78,13 +78,13 @@ def test_a_broken_run_with_stages_and_a_queue_ends_like_an_unbroken_one(
 ):
     parameters = tiny_parameters(method="albef", epochs=4)
     whole = train(lesions, tmp_path / "a", parameters, cache_dir, progress=False)
-    checkpoint = Run.save_checkpoint
+    checkpoint = trainer.save_checkpoint
 
     def dies(self, tensors, state):  # after the first of two epochs that align
         checkpoint(self, tensors, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "save_checkpoint", dies)
+    monkeypatch.setattr(trainer, "save_checkpoint", dies)
     with pytest.raises(KeyboardInterrupt):
         train(lesions, tmp_path / "b", parameters, cache_dir, progress=False)
     monkeypatch.undo()
