@@ -29,7 +29,6 @@ HEADLINE = {
 }
 STUDIES = {
     "milk10k_calibration": "calibration, selective prediction, operating points",
-    "milk10k_explanation": "heat maps and attributions, and whether they mean anything",
     "milk10k_robustness": "missing and damaged inputs, groups, shortcuts",
     "milk10k_submission": "ensembles, views, cuts",
 }

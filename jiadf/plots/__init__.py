@@ -11,8 +11,8 @@ a notebook shows by ending a cell with the call.
 ``style`` holds the looks, ``data`` pictures of the data set, ``scores`` of results, ``comparison``
 of systems beside one another, ``fusion`` of attention and gate weights, ``diagrams`` and
 ``methods`` of computations and of the published methods, and for the studies ``calibration`` of
-probabilities and what is decided with them, ``explain`` of what a network looks at, ``robustness``
-of damage, slices and the gate's reaction, ``submission`` of cuts and ensembles.
+probabilities and what is decided with them, ``robustness`` of damage, slices and the gate's
+reaction, ``submission`` of cuts and ensembles.
 """
 
 from jiadf.plots.calibration import (
@@ -28,15 +28,6 @@ from jiadf.plots.calibration import (
 )
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
 from jiadf.plots.data import image_pairs
-from jiadf.plots.explain import (
-    artefact_energy,
-    contribution_sizes,
-    cut_curves,
-    explanation_card,
-    map_localisation,
-    map_sanity,
-    maps_by_output,
-)
 from jiadf.plots.fusion import (
     attention_heads,
     gate_by_class,
@@ -70,22 +61,18 @@ from jiadf.plots.submission import (
 )
 
 __all__ = [
-    "artefact_energy",
     "attention_heads",
     "class_bias",
     "class_cuts",
     "class_heatmap",
     "confusion",
-    "contribution_sizes",
     "corruption_examples",
     "coverage_by_class",
     "coverage_by_run",
-    "cut_curves",
     "damage_scores",
     "dot_interval",
     "ece_binning",
     "error_panels",
-    "explanation_card",
     "f1_by_cut",
     "gate_by_class",
     "gate_course",
@@ -95,12 +82,9 @@ __all__ = [
     "gate_simplex",
     "history",
     "image_pairs",
-    "map_localisation",
-    "map_sanity",
     "mapping_cost",
     "mapping_curves",
     "mapping_ways",
-    "maps_by_output",
     "method_diagram",
     "operating_points",
     "paired_differences",

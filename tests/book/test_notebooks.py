@@ -14,7 +14,7 @@ PARAMS = sorted((ROOT / "params").glob("*.yaml"))
 DATA_NAMES = {"data_dir", "run_dir", "runs_dir", "grid", "lesions"}
 DATA_NAMES |= {"results", "seeds_results", "choices_results"}
 DATA_NAMES |= {"cost_results", "mechanisms_results", "finetune_results"}
-DATA_NAMES |= {"damaged_lesions", "severities", "explained", "cut"}
+DATA_NAMES |= {"damaged_lesions", "severities", "explained", "lesions_evaluated"}
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
