@@ -196,6 +196,11 @@ class Parameters(BaseModel):
                 f"activation_views is {self.activation_views}: only the output of fixed stages can "
                 "be cached; set regime to finetune and frozen_stages to 1 or more"
             )
+        cached = self.regime == "frozen" or self.activation_views
+        if cached and self.backbone_weights == "random":
+            raise ValueError(
+                "backbone_weights is random: train them, regime finetune, or name a file"
+            )
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
         if self.method != "ji-adf":

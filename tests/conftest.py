@@ -1,22 +1,23 @@
-"""A small synthetic MILK10k, drawn once a session, and runs trained on it."""
+"""A small made MILK10k, written once a session, and runs trained on it."""
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from jiadf.config import make_parameters
 from jiadf.data.read import read_lesions
-from jiadf.data.synth import synthesise
+from jiadf.models.encoders import ImageEncoder
 from jiadf.training.trainer import train
+from tests.made_lesions import make_lesions
 
 TINY = {"image_size": 32, "feature_views": 2, "epochs": 3, "learning_rate": 1e-3, "device": "cpu"}
 
 
 @pytest.fixture(scope="session")
 def milk10k(tmp_path_factory):
-    """Folder of 110 synthetic lesions with small images."""
-    folder = tmp_path_factory.mktemp("data") / "milk10k"
-    synthesise(folder, lesions=110, seed=1, image_size=(96, 72))
-    return folder
+    """Folder of 110 made lesions with small images."""
+    return make_lesions(tmp_path_factory.mktemp("data") / "milk10k", seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,15 @@ def lesions(milk10k) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Parameters of timm's miniature, a thirtieth of the default backbone, for what any shows."""
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    torch.manual_seed(0)
+    save_file(ImageEncoder("test_efficientnet", "random").backbone.state_dict(), file)
+    return {"backbone": "test_efficientnet", "backbone_weights": str(file)}
 
 
 @pytest.fixture(scope="session")

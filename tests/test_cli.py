@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from jiadf.cli import app
 from jiadf.data.schema import CLASSES
+from tests.made_lesions import make_lesions
 
 RUNNER = CliRunner()
 
@@ -16,9 +17,7 @@ def call(*arguments, code=0):
     return result
 
 
-@pytest.mark.parametrize(
-    "command", ["check", "synth", "download", "train", "grid", "predict", "score"]
-)
+@pytest.mark.parametrize("command", ["check", "download", "train", "grid", "predict", "score"])
 def test_every_command_explains_itself(command):
     assert command in call("--help").stdout
     assert "Usage" in call(command, "--help").stdout
@@ -29,9 +28,9 @@ def test_check_says_so_when_there_is_no_fault(milk10k):
 
 
 def test_check_ends_with_1_and_names_the_fault(milk10k, tmp_path):
-    call("synth", tmp_path / "d", "--lesions", 5, "--width", 64)
-    next((tmp_path / "d" / "MILK10k_Training_Input").rglob("*.jpg")).unlink()
-    result = call("check", tmp_path / "d", "--no-images", code=1)
+    folder = make_lesions(tmp_path / "d", 5)
+    next((folder / "MILK10k_Training_Input").rglob("*.jpg")).unlink()
+    result = call("check", folder, "--no-images", code=1)
     assert "MILK10k_Training_Input" in result.stderr
     assert call("check", tmp_path / "none", code=1).stderr
 

@@ -23,18 +23,18 @@ NAMES = list(CLASSES)
 
 
 @pytest.fixture(scope="module")
-def others(lesions, cache_dir, tiny_parameters, tmp_path_factory):
+def others(lesions, small, cache_dir, tiny_parameters, tmp_path_factory):
     """Another seed, a run without images, and a finetuned one."""
     folder = tmp_path_factory.mktemp("others")
     changes = {
         "seed1": {"seed": 1, "test_fold": 0, "epochs": 1},
         "metadata": {"modalities": "M", "epochs": 1},
-        "finetune": {"regime": "finetune", "epochs": 1, "share_backbone": True},
+        "finetune": small | {"regime": "finetune", "epochs": 1, "share_backbone": True},
     }
-    small = lesions.groupby("label").head(3)
+    few = lesions.groupby("label").head(3)
     return {
         name: train(
-            small if name == "finetune" else lesions,
+            few if name == "finetune" else lesions,
             folder / name,
             tiny_parameters(**change),
             cache_dir,

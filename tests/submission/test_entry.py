@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from jiadf.cli import app
 from jiadf.data import faults as kinds
 from jiadf.data.schema import CLASSES
-from jiadf.data.synth import synthesise
 from jiadf.evaluation.thresholds import Thresholds, load_thresholds
 from jiadf.submission.benchmark_file import SubmissionError, read_submission, validate_submission
 from jiadf.submission.entry import (
@@ -26,6 +25,7 @@ from jiadf.submission.entry import (
 from jiadf.training.grid import load_grid, pooled_predictions, run_grid
 from jiadf.training.run_folder import Run, RunError
 from tests.conftest import TINY
+from tests.made_lesions import make_lesions
 
 RUNNER = CliRunner()
 NAMES = list(CLASSES)
@@ -40,9 +40,7 @@ def call(*arguments, code=0):
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
     """A folder in the official test layout."""
-    folder = tmp_path_factory.mktemp("test") / "data"
-    synthesise(folder, lesions=14, seed=9, image_size=(96, 72), part="test")
-    return folder
+    return make_lesions(tmp_path_factory.mktemp("test") / "data", 14, part="test")
 
 
 @pytest.fixture

@@ -121,13 +121,13 @@ def test_systems_of_another_grid_may_be_left_out(write, tmp_path):
 
 
 def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
-    write, lesions, cache_dir, tmp_path, monkeypatch
+    write, lesions, small, cache_dir, tmp_path, monkeypatch
 ):
     """Two systems of the paper's grid for a GPU, as small as can be; killed and said again."""
-    small = lesions.groupby("label").head(3)
+    few = lesions.groupby("label").head(3)
     wanted = load_grid("params/grids/paper_gpu.yaml").systems
     systems = {name: wanted[name] for name in ("D", "late-concat")}
-    base = BASE | {"regime": "finetune", "images_on": "device", "checkpoint_every": 10}
+    base = BASE | small | {"regime": "finetune", "images_on": "device", "checkpoint_every": 10}
     grid = write(base=base, systems=systems)
     original, read = module.train, []
 
@@ -139,11 +139,11 @@ def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
 
     monkeypatch.setattr(module, "train", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False)
+        run_grid(grid, few, tmp_path / "runs", cache_dir, progress=False)
     assert collect(grid, tmp_path / "runs")["state"].tolist() == ["finished", "missing"]
     first = (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns
     monkeypatch.setattr(module, "train", original)
-    assert run_grid(grid, small, tmp_path / "runs", cache_dir, progress=False) == []
+    assert run_grid(grid, few, tmp_path / "runs", cache_dir, progress=False) == []
     assert set(collect(grid, tmp_path / "runs")["state"]) == {"finished"}
     assert (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns == first
 

@@ -6,10 +6,10 @@ from scipy.special import softmax
 
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
-from jiadf.data.synth import synthesise
 from jiadf.training.predict import predict, predict_inputs, run_inputs
 from jiadf.training.run_folder import Run, RunError
 from jiadf.training.trainer import train
+from tests.made_lesions import make_lesions
 
 
 def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
@@ -32,19 +32,17 @@ def test_a_part_of_the_table_reads_the_caches_of_the_whole(run, lesions, cache_d
     np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=2e-5)
 
 
-def test_finetune_run_with_a_shared_backbone(lesions, cache_dir, tiny_parameters, tmp_path):
-    parameters = tiny_parameters(regime="finetune", epochs=1, share_backbone=True)
-    small = lesions.groupby("label").head(3)
-    run = train(small, tmp_path / "r", parameters, cache_dir, progress=False)
-    table = predict(run, small, cache_dir, progress=False)
+def test_finetune_run_with_a_shared_backbone(lesions, small, cache_dir, tiny_parameters, tmp_path):
+    parameters = tiny_parameters(**small, regime="finetune", epochs=1, share_backbone=True)
+    few = lesions.groupby("label").head(3)
+    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
+    table = predict(run, few, cache_dir, progress=False)
     recorded = run.predictions[list(CLASSES)]
     np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=1e-4)
 
 
 def test_the_test_part_has_no_labels_and_needs_none(run, cache_dir, tmp_path):
-    folder = tmp_path / "test"
-    synthesise(folder, lesions=12, seed=9, image_size=(96, 72), part="test")
-    lesions = read_lesions(folder)
+    lesions = read_lesions(make_lesions(tmp_path / "test", 12, part="test"))
     table = predict(run, lesions, cache_dir, progress=False)
     assert table.shape == (12, 14)
     assert table.index.equals(lesions.index)

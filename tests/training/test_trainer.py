@@ -109,9 +109,9 @@ def test_a_finished_run_is_not_repeated(run, lesions, tiny_parameters, monkeypat
 
 @pytest.mark.parametrize("regime", ["frozen", "finetune"])
 def test_kill_9_and_resume_end_like_an_unbroken_run(
-    regime, lesions, milk10k, cache_dir, tiny_parameters, tmp_path
+    regime, lesions, milk10k, small, cache_dir, tiny_parameters, tmp_path
 ):
-    changes = {"regime": regime, "epochs": 12 if regime == "frozen" else 3}
+    changes = small | {"regime": regime, "epochs": 12}
     whole = train(lesions, tmp_path / "a", tiny_parameters(**changes), cache_dir, progress=False)
     broken = Run(tmp_path / "b")
     command = [sys.executable, "-m", "jiadf", "train", "--quiet", "--data", str(milk10k)]
@@ -143,12 +143,12 @@ def few(lesions):
 
 
 @pytest.fixture(scope="module")
-def finetune(tiny_parameters):
+def finetune(tiny_parameters, small):
     """Make parameters of an end-to-end run of seconds, with changes."""
 
     def make(**changes):
-        small = {"regime": "finetune", "epochs": 2, "batch_size": 16}
-        return tiny_parameters(**(small | changes))
+        base = small | {"regime": "finetune", "epochs": 2, "batch_size": 16}
+        return tiny_parameters(**(base | changes))
 
     return make
 
@@ -562,13 +562,13 @@ def test_mixup_mixes_images_metadata_and_loss_alike():
 
 
 def test_features_of_encoders_that_a_run_trained(
-    few, cache_dir, two_cores, tiny_parameters, tmp_path
+    few, cache_dir, two_cores, tiny_parameters, small, tmp_path
 ):
     """`backbone_weights` may be runs, one an image type and fold, that left the scored fold out."""
     for name, letter in (("clinical", "C"), ("dermoscopic", "D")):
         parameters = two_cores(modalities=letter, epochs=1)
         train(few, tmp_path / name / "fold0", parameters, cache_dir, progress=False)
-    given = {
+    given = small | {
         "backbone_weights": str(tmp_path / "{image_type}" / "fold{fold}"), "frozen_stages": 3,
         "mixed_precision": "bf16", "keep": "last", "schedule": "one-cycle", "val_fold": None,
         "test_fold": 0, "epochs": 1,
@@ -579,9 +579,8 @@ def test_features_of_encoders_that_a_run_trained(
         progress=False,
     )  # fmt: skip
     for name in ("clinical", "dermoscopic"):
-        encoder = ImageEncoder(
-            weights=trained_encoder(tmp_path / name / "fold0", name, run.parameters)
-        ).eval()
+        weights = trained_encoder(tmp_path / name / "fold0", name, run.parameters)
+        encoder = ImageEncoder(small["backbone"], weights).eval()
         images = cache_images(few[f"{name}_path"], 32, cache_dir, progress=False)
         with torch.inference_mode():
             whole = encoder(encoder.normalise(torch.from_numpy(np.array(images.pixels)))).numpy()
@@ -599,6 +598,7 @@ def test_features_of_encoders_that_a_run_trained(
     [
         ({"val_fold": None}, "nothing can choose the epoch"),
         ({"activation_views": 2}, "only the output of fixed stages can"),
+        ({"regime": "frozen", "backbone_weights": "random"}, "is random: train them"),
         ({"activation_views": 2, "frozen_stages": 3, "regime": "frozen"}, "only the output"),
     ],
 )
