@@ -198,9 +198,7 @@ class Parameters(BaseModel):
             )
         cached = self.regime == "frozen" or self.activation_views
         if cached and self.backbone_weights == "random":
-            raise ValueError(
-                "backbone_weights is random: train them, regime finetune, or name a file"
-            )
+            raise ValueError("backbone_weights is random: train them (finetune) or name a file")
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
         if self.method != "ji-adf":
