@@ -5,7 +5,7 @@ finds every fault of a folder. The other modules are imported by name: ``schema`
 categories), ``download`` (the official files) and ``synth`` (the synthetic set).
 """
 
-from jiadf.data.check import check, check_images, check_tables, find_stray_files
+from jiadf.data.check import check, find_stray_files
 from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.layout import Layout
 from jiadf.data.read import read_lesions
@@ -15,8 +15,6 @@ __all__ = [
     "Fault",
     "Layout",
     "check",
-    "check_images",
-    "check_tables",
     "find_stray_files",
     "format_faults",
     "read_lesions",

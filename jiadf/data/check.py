@@ -9,16 +9,15 @@ never used as a path.
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError, Fault
-from jiadf.data.layout import Layout
+from jiadf.data.layout import IMAGE_SUFFIX, Layout
+from jiadf.data.open_image import ImageError, open_image
 from jiadf.data.schema import (
     IMAGE_TYPES,
     LESION_COLUMNS,
@@ -29,9 +28,7 @@ from jiadf.data.schema import (
 )
 from jiadf.data.tables import read_table
 
-_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # JPEG's start, scan, end markers
-_PNG = b"\x89PNG"
-_IMAGE_REMEDY = "restore the image from the official archive"
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def check(
@@ -63,29 +60,23 @@ def check(
     tables, found = examine_tables(layout)
     metadata = tables.get("metadata")
     if images:
-        return found + _decode_all(layout, metadata, progress, None)
+        return found + _decode_all(layout, metadata, progress)
     if layout.input_dir.is_dir():
         return found + check_image_files(layout, metadata)
     return found
 
 
-def check_tables(layout: Layout, require_supplement: bool = True) -> list[Fault]:
-    """Check the tables of a folder, each by itself and against the others; no image is touched.
+def examine_tables(
+    layout: Layout, require_supplement: bool = True
+) -> tuple[dict[str, pd.DataFrame], list[Fault]]:
+    """Read the tables of a folder and check them, each by itself and against the others.
 
     Parameters
     ----------
     layout : Layout
-        The folder.
+        The folder; no image is touched.
     require_supplement : bool
         Whether a training folder without its supplement is at fault; when there, it is checked.
-    """
-    return examine_tables(layout, require_supplement)[1]
-
-
-def examine_tables(
-    layout: Layout, require_supplement: bool = True
-) -> tuple[dict[str, pd.DataFrame], list[Fault]]:
-    """Read and check the tables; like :func:`check_tables`, but the tables are returned as well.
 
     Returns
     -------
@@ -137,9 +128,10 @@ def _check_pairs(metadata: pd.DataFrame, file: str) -> list[Fault]:
         having = {name: counts[lesion, name] for name in IMAGE_TYPES}
         if set(having.values()) == {1} or lesion in unclear:
             continue
-        told = " and ".join(f"{count} {name}" for name, count in having.items())
-        message = f"lesion {lesion} has {told} images"
-        remedy = "give each lesion one clinical and one dermoscopic row"
+        counted = " and ".join(f"{count} {name}" for name, count in having.items())
+        message = f"lesion {lesion} has {counted} images"
+        remedy = "give each lesion one clinical and one dermoscopic row; lesions with one image go "
+        remedy += "into a table for `jiadf predict --table`"
         found.append(Fault(kinds.IMAGE_PAIR, file, row, message, remedy))
     return found
 
@@ -217,42 +209,34 @@ def check_image_files(layout: Layout, metadata: pd.DataFrame | None) -> list[Fau
     """
     if not layout.input_dir.is_dir():
         return [_missing_folder(layout)]
-    return [
-        _missing_image(layout, path, row)
-        for path, row in _named_images(layout, metadata).items()
-        if not path.is_file()
-    ]
+    images = _named_images(layout, metadata)
+    return _missing_images(layout, {p: row for p, row in images.items() if not p.is_file()})
 
 
-def check_images(layout: Layout, progress: bool = True, workers: int | None = None) -> list[Fault]:
-    """Decode every image that the metadata names, in threads (decoding releases the lock).
-
-    Parameters
-    ----------
-    layout : Layout
-        The folder.
-    progress : bool
-        Show a progress bar.
-    workers : int, optional
-        Number of threads; as many as the process may use processors when not given.
-    """
-    table, _ = read_table(layout.metadata_csv, metadata_schema)
-    return _decode_all(layout, table, progress, workers)
-
-
-def _decode_all(
-    layout: Layout, metadata: pd.DataFrame | None, progress: bool, workers: int | None
-) -> list[Fault]:
+def _decode_all(layout: Layout, metadata: pd.DataFrame | None, progress: bool) -> list[Fault]:
+    """Decode every image that the metadata names, in threads (decoding releases the lock)."""
     if not layout.input_dir.is_dir():
         return [_missing_folder(layout)]
     images = _named_images(layout, metadata)
-    pool = ThreadPoolExecutor(workers or _available_processors())
+    pool = ThreadPoolExecutor(_available_processors())
     try:
-        results = pool.map(lambda item: _check_image(layout, *item), images.items())
+        results = pool.map(_image_error, images)
         bar = tqdm(results, total=len(images), desc="images", unit="image", disable=not progress)
-        return [fault for fault in bar if fault is not None]
+        errors = {path: error for path, error in zip(images, bar, strict=True) if error}
     finally:
         pool.shutdown(cancel_futures=True)
+    missing = {p: images[p] for p, error in errors.items() if error.kind == kinds.MISSING_IMAGE}
+    return _missing_images(layout, missing) + [
+        Fault(
+            error.kind,
+            layout.relative(path),
+            images[path],
+            error.message,
+            f"{error.remedy}, or restore the image from the official archive",
+        )
+        for path, error in errors.items()
+        if path not in missing
+    ]
 
 
 def _available_processors() -> int:
@@ -261,33 +245,11 @@ def _available_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _check_image(layout: Layout, path: Path, row: int) -> Fault | None:
-    def fault(kind: str, message: str) -> Fault:
-        return Fault(kind, layout.relative(path), row, message, _IMAGE_REMEDY)
-
+def _image_error(path: Path) -> ImageError | None:
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return _missing_image(layout, path, row)
-    except OSError as error:
-        return fault(kinds.NOT_AN_IMAGE, f"cannot be read ({error.strerror})")
-    if not content:
-        return fault(kinds.TRUNCATED_IMAGE, "is empty (0 bytes)")
-    begun = content.startswith((_JPEG, _PNG))
-    try:
-        with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as image:
-            image.load()
-    except Image.DecompressionBombError:
-        return fault(kinds.NOT_AN_IMAGE, "claims more pixels than any photograph has")
-    except UnidentifiedImageError:
-        if begun:
-            return fault(kinds.TRUNCATED_IMAGE, f"breaks off in its header ({len(content)} bytes)")
-        return fault(kinds.NOT_AN_IMAGE, "is neither JPEG nor PNG")
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        return fault(kinds.TRUNCATED_IMAGE, f"cannot be decoded to its end ({error})")
-    if content.startswith(_JPEG) and content.rfind(_END) < content.rfind(_SCAN):
-        # Decoders fill up a picture whose tail is lost or zeroed; the end marker is then missing.
-        return fault(kinds.TRUNCATED_IMAGE, "has no end marker after its picture data")
+        open_image(path)
+    except ImageError as error:
+        return error
     return None
 
 
@@ -297,9 +259,20 @@ def _missing_folder(layout: Layout) -> Fault:
     return Fault(kinds.MISSING_FOLDER, name, None, "there is no such folder of images", remedy)
 
 
-def _missing_image(layout: Layout, path: Path, row: int) -> Fault:
-    message = f"there is no such file, though {layout.metadata_csv.name} names it"
-    return Fault(kinds.MISSING_IMAGE, layout.relative(path), row, message, _IMAGE_REMEDY)
+def _missing_images(layout: Layout, missing: dict[Path, int]) -> list[Fault]:
+    """Tell of each missing image, by its line, and where a file of its name lies instead."""
+    others = layout.input_dir.rglob("*") if missing else ()
+    lying = {p.stem.lower(): p for p in others if p.suffix.lower() in _IMAGE_SUFFIXES}
+    found = []
+    for path, row in missing.items():
+        message = f"there is no such file, though {layout.metadata_csv.name} names it"
+        remedy = "restore the image from the official archive"
+        if other := lying.get(path.stem.lower()):
+            message += f"; there is {layout.relative(other)}"
+            remedy = "move or rename the images to "
+            remedy += f"{layout.input_dir.name}/<lesion_id>/<isic_id>{IMAGE_SUFFIX}"
+        found.append(Fault(kinds.MISSING_IMAGE, layout.relative(path), row, message, remedy))
+    return found
 
 
 def find_stray_files(layout: Layout) -> list[Fault]:

@@ -56,7 +56,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a data folder.
+    """One thing wrong with a data folder, in characters that a terminal can print.
 
     Attributes
     ----------
@@ -79,6 +79,10 @@ class Fault:
     message: str
     remedy: str
 
+    def __post_init__(self):
+        for name in ("file", "message", "remedy"):  # cells and file names come from anywhere
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     @property
     def where(self) -> str:
         """The place in words, e.g. ``MILK10k_Training_Metadata.csv, row 12``."""
@@ -90,6 +94,11 @@ class Fault:
 
     def __str__(self):
         return f"{self.where}: {self.message}. Remedy: {self.remedy}."
+
+
+def printable(text: str) -> str:
+    """Spell out control characters: a terminal would obey them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class DataError(ValueError):

@@ -18,6 +18,9 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from jiadf.data.open_image import ImageSource, open_image
+from jiadf.files import read_regular
+
 _DECODER = "pillow-bicubic-1"  # part of the key: change it when decoding changes
 
 
@@ -61,7 +64,7 @@ def cache_images(
 
     Raises
     ------
-    ValueError
+    jiadf.data.open_image.ImageError
         If a file is not a readable image; names the file.
     """
     folder = Path(cache_dir or default_cache_dir()) / "images"
@@ -78,7 +81,7 @@ def content_key(paths: Sequence[str | Path], size: int) -> str:
     """Digest the files' bytes, their order, the size and the decoder into a name."""
 
     def digest(path: str | Path) -> bytes:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+        return hashlib.blake2b(read_regular(path), digest_size=16).digest()
 
     whole = hashlib.blake2b(f"{_DECODER}:{size}".encode(), digest_size=16)
     with ThreadPoolExecutor() as pool:
@@ -87,18 +90,10 @@ def content_key(paths: Sequence[str | Path], size: int) -> str:
     return whole.hexdigest()
 
 
-def decode(path: str | Path, size: int) -> np.ndarray:
-    """Decode one image to uint8 (size, size, 3), RGB.
-
-    Large JPEGs are decoded at the smallest scale not below ``size``, which is several times faster.
-    """
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (size, size))
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}); run `jiadf check`.") from error
-    return np.asarray(resized)
+def decode(source: ImageSource, size: int) -> np.ndarray:
+    """Open one image, see :func:`jiadf.data.open_image.open_image`, as uint8 (size, size, 3)."""
+    image = open_image(source, draft=size)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _decode_all(paths: Sequence[str | Path], size: int, target: Path, progress: bool) -> None:

@@ -69,6 +69,9 @@ class Layout:
         names = " nor ".join(layout.metadata_csv.name for layout in layouts)
         message = f"the folder has neither {names}"
         remedy = "give the folder that holds these tables, not one above or below it"
+        for layout in layouts:
+            if inner := sorted(folder.glob(f"*/{layout.metadata_csv.name}")):
+                remedy = f"give the folder {inner[0].parent}, which holds these tables"
         raise DataError([Fault(MISSING_CSV, str(folder), None, message, remedy)])
 
     def _named(self, name: str) -> Path:

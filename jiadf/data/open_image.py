@@ -1,19 +1,37 @@
 """Open a photograph from anywhere: a JPEG or PNG file, a PIL image, or an array.
 
-Whatever it was, it comes out upright and in 8-bit RGB.
+Whatever it was, it comes out whole, upright and in 8-bit RGB, or is refused with a remedy. Every
+image file that the package reads is opened here.
 """
 
+import contextlib
 import os
-import stat
-from pathlib import Path
+import re
+from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jiadf.data import faults as kinds
+from jiadf.files import read_regular
 
-FORMATS = ("JPEG", "PNG")
-_FORMAT_REMEDY = "give a photograph, saved as JPEG or PNG"
+_FORMATS = ("JPEG", "PNG")
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+_COPY_REMEDY = "copy or export the photograph again"
+_SIZE_REMEDY = "give a smaller copy of it"
+
+# A JPEG is a row of segments: a marker, mostly a length, and its data. The data of a scan run on to
+# the next marker that is neither a restart (D0 to D7) nor an escaped FF (00).
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_FILLER = bytes.fromhex("5a3c5a3c5a3c5a3c")  # as far as a decoder looks ahead
+
+# What undoes each orientation of EXIF.
+_TURNS = dict(enumerate((
+    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+), start=2))  # fmt: skip
 
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
 
@@ -22,8 +40,13 @@ class ImageError(ValueError):
     """An image cannot be used: a kind of :mod:`jiadf.data.faults`, what is wrong, and a remedy."""
 
     def __init__(self, kind: str, message: str, remedy: str):
-        super().__init__(f"{message}. Remedy: {remedy}.")
+        super().__init__(kind, message, remedy)
         self.kind, self.message, self.remedy = kind, message, remedy
+        self.path: str | os.PathLike | None = None
+
+    def __str__(self):
+        where = "" if self.path is None else f"{os.fspath(self.path)}: "
+        return f"{where}{self.message}. Remedy: {self.remedy}."
 
 
 def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
@@ -34,16 +57,15 @@ def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
     source
         Path of a JPEG or PNG, a PIL image, or an array uint8 (H, W, 3). A photograph lying on its
         side by its EXIF orientation is turned, 16-bit grey is scaled to 8, and what is transparent
-        is white.
+        is white. Bytes after the end of a JPEG do not count.
     draft
-        Decode a large JPEG file at the smallest scale not below this side, as
-        :func:`jiadf.data.image_cache.decode` does.
+        Decode a large JPEG file at the smallest scale not below this side, several times faster.
 
     Raises
     ------
     ImageError
-        A ValueError, if it is none of these, cannot be read, or claims more pixels than any
-        photograph has.
+        A ValueError, if it is none of these, cannot be read, is cut off, or has more pixels than
+        Pillow holds plausible (``PIL.Image.MAX_IMAGE_PIXELS``, 89 million).
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
@@ -53,49 +75,91 @@ def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
     if not isinstance(source, (str, os.PathLike, Image.Image)):
         found = f"is of type {type(source).__name__}"
         raise ImageError(kinds.NOT_AN_IMAGE, found, "give a path, a PIL image or an array")
+    is_file = not isinstance(source, Image.Image)
     try:
-        if isinstance(source, Image.Image):
-            return _upright(source)
-        _check_file(Path(source))
-        with Image.open(source, formats=FORMATS) as image:
-            if draft is not None:
-                image.draft("RGB", (draft, draft))
-            return _upright(image)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        message = "claims more pixels than any photograph has (a decompression bomb)"
-        raise ImageError(kinds.NOT_AN_IMAGE, message, "give a smaller copy of it") from error
-    except UnidentifiedImageError as error:
-        message = "is not an image in JPEG or PNG format"
-        raise ImageError(kinds.NOT_AN_IMAGE, message, _FORMAT_REMEDY) from error
+        return _upright(_decode(_read(source), draft) if is_file else source)
     except Exception as error:  # decoders of broken bytes raise whatever they stumble over
-        message = f"cannot be decoded to its end ({error})"
-        remedy = "copy or export the photograph again"
-        raise ImageError(kinds.TRUNCATED_IMAGE, message, remedy) from error
+        failure = _as_image_error(error)
+        failure.path = source if is_file else None
+        raise failure from error
 
 
-def _check_file(path: Path) -> None:
+def _as_image_error(error: Exception) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, Image.DecompressionBombError):
+        message = "claims more pixels than any photograph has (a decompression bomb)"
+        return ImageError(kinds.NOT_AN_IMAGE, message, _SIZE_REMEDY)
+    reason = "its header breaks off" if isinstance(error, UnidentifiedImageError) else error
+    message = f"cannot be decoded to its end ({reason})"
+    return ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
+
+
+def _read(path: str | os.PathLike) -> bytes:
     try:
-        found = path.stat()
-        if not os.access(path, os.R_OK):
-            raise PermissionError(13, "Permission denied")
+        content = read_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         message = "there is no such file"
         raise ImageError(kinds.MISSING_IMAGE, message, "correct the path") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        message = f"cannot be read ({reason})"
+        message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise ImageError(kinds.NOT_AN_IMAGE, message, "make it a file that you may read") from error
-    if not stat.S_ISREG(found.st_mode):
-        what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a plain file"
-        raise ImageError(kinds.NOT_AN_IMAGE, f"is {what}", _FORMAT_REMEDY)
-    if not found.st_size:
-        raise ImageError(kinds.TRUNCATED_IMAGE, "is empty (0 bytes)", "copy the photograph again")
+    if not content:
+        raise ImageError(kinds.TRUNCATED_IMAGE, "is empty (0 bytes)", _COPY_REMEDY)
+    return content
+
+
+def _decode(content: bytes, draft: int | None) -> Image.Image:
+    """Decode a file, in full and up to its end.
+
+    A decoder that meets the end marker too early paints the rest grey and does not say so. So a
+    picture of one scan is decoded without that marker: one that is cut off then asks for more. A
+    progressive one needs it, and is cut off if what stands before the marker changes the picture.
+    """
+    if not content.startswith((_JPEG, _PNG)):
+        message = "is not an image in JPEG or PNG format"
+        raise ImageError(kinds.NOT_AN_IMAGE, message, "give a photograph, saved as JPEG or PNG")
+    if content.startswith(_PNG):
+        return _load(content, draft)
+    end, scans = _picture_end(content)
+    if scans == 1:
+        return _load(content[:end] + _FILLER, draft)
+    image = _load(content[:end] + _END, draft)
+    if image.tobytes() != _load(content[:end] + _FILLER + _END, draft).tobytes():
+        message = "breaks off within its last scan"
+        raise ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
+    return image
+
+
+def _picture_end(content: bytes) -> tuple[int, int]:
+    """Find where the last scan of a JPEG ends, and count its scans."""
+    place, scans = len(_JPEG), 0
+    while found := _MARKER.search(content, place):
+        marker, place = found[1], found.end()
+        if marker == _END[1:]:
+            return found.start(), scans
+        scans += marker == _SCAN[1:]
+        place += int.from_bytes(content[place : place + 2])  # the segment's length, with itself
+    message = "has no end marker after its picture data"
+    raise ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
+
+
+def _load(content: bytes, draft: int | None) -> Image.Image:
+    with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            message = f"is too large ({image.width:,} x {image.height:,} pixels)"
+            raise ImageError(kinds.NOT_AN_IMAGE, message, _SIZE_REMEDY)
+        if draft is not None:
+            image.draft("RGB", (draft, draft))
+        image.load()
+        return image
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    turn = None
+    with contextlib.suppress(Exception):  # damaged EXIF data tell nothing
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    image = image if turn is None else image.transpose(turn)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         values = np.asarray(image).astype(np.float64) / 257  # 65535 -> 255
         return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")

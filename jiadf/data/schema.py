@@ -6,9 +6,10 @@ three `pandera <https://pandera.readthedocs.io>`_ schemas that state all of it s
 be validated in one call::
 
     from jiadf.data.schema import metadata_schema
-    metadata_schema.validate(pandas.read_csv("MILK10k_Training_Metadata.csv"), lazy=True)
+    from jiadf.data.tables import read_table
+    table, faults = read_table(Path("MILK10k_Training_Metadata.csv"), metadata_schema)
 
-``jiadf.data.check`` runs these schemas and turns what they find into faults with a row number.
+``jiadf.data.check`` does so with all three.
 The data set is described in its dataset paper, doi:10.1016/j.jid.2025.06.1594.
 """
 

@@ -7,7 +7,9 @@ categories with a pandera schema, and pandera's failure cases into faults.
 
 import csv
 import difflib
+import io
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +19,15 @@ import pandera.pandas as pa
 from jiadf.data import faults as kinds
 from jiadf.data.faults import Fault
 from jiadf.data.schema import CLASSES
+from jiadf.files import read_regular
 
 MISSING = frozenset({"", "NA", "NaN", "nan"})  # spellings of an empty cell
+# What a spreadsheet program saves if not asked for CSV in UTF-8, by its first bytes.
+_OTHER_FORMATS = {
+    "UTF-16 text": rb"\xff\xfe|\xfe\xff|.?\0",
+    "a workbook, not CSV": rb"PK\x03\x04|\xd0\xcf\x11\xe0",
+}
+_SAVE_REMEDY = "save the table as CSV in UTF-8, or restore the official file"
 _ID_REMEDY = "give every id once, made of letters, digits, '_' and '-'"
 
 
@@ -48,6 +57,12 @@ def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | N
     return table, sorted(found + more, key=lambda fault: fault.row or 0)
 
 
+def read_written(path: Path) -> pd.DataFrame:
+    """Read a CSV that this package wrote, under its ``lesion_id``: ids are text, even ``0001``."""
+    table = pd.read_csv(path, dtype={"lesion_id": str}, keep_default_na=False, na_values=[""])
+    return table.set_index("lesion_id")
+
+
 def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
     """Read the cells of a CSV file as text, None where a cell is empty.
 
@@ -61,15 +76,19 @@ def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
         Rows with fewer or more fields than the header, which were padded or cut.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return _parse(csv.reader(stream, strict=True), path.name)
+        content = read_regular(path)
+        for other, beginning in _OTHER_FORMATS.items():
+            if re.match(beginning, content, re.DOTALL):
+                fault = Fault(kinds.UNREADABLE_CSV, path.name, None, f"is {other}", _SAVE_REMEDY)
+                return None, [fault], set()
+        stream = io.StringIO(content.decode("utf-8-sig"), newline="")
+        return _parse(csv.reader(stream, strict=True), path.name)
     except FileNotFoundError:
         remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
         fault = Fault(kinds.MISSING_CSV, path.name, None, "there is no such file", remedy)
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
-        remedy = "save the table as CSV in UTF-8, or restore the official file"
-        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, remedy)
+        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, _SAVE_REMEDY)
     except OSError as error:
         message = f"cannot be read ({error.strerror})"
         remedy = "make it a plain file that you may read"
@@ -89,10 +108,14 @@ def _parse(reader, name: str) -> tuple[pd.DataFrame | None, list[Fault], set[int
     try:
         for fields in reader:
             line, start = reader.line_num, line + 1
-            if not fields:
-                continue  # a blank line
+            if not any(field.strip() for field in fields):
+                continue  # a blank line, or a row of empty cells below a spreadsheet's last
             if not header:
                 header = fields
+                if len(header) == 1 and re.search("[;\t]", header[0]):
+                    message = "has no commas between the columns"
+                    unreadable(start, message, "save the table with commas between the columns")
+                    return None, found, ragged
                 continue
             if len(fields) != len(header):
                 message = f"has {len(fields)} fields where the header has {len(header)}"
@@ -138,10 +161,10 @@ def validate_cells(
             table[column] = cells[column].map(_number).astype("float64")
     try:
         schema.validate(table, lazy=True)
-        return table, _not_numbers(cells, table, file)
+        return table, _not_numbers(cells, table, schema, file)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
-    found = _not_numbers(cells, table, file)
+    found = _not_numbers(cells, table, schema, file)
     firsts = {column: _first_rows(cells[column]) for column in columns if column.endswith("_id")}
     told = {(fault.kind, fault.row) for fault in found if fault.kind == kinds.NOT_ONE_HOT}
     place = {column: number for number, column in enumerate(columns)}
@@ -176,7 +199,9 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def _not_numbers(cells: pd.DataFrame, table: pd.DataFrame, file: str) -> list[Fault]:
+def _not_numbers(
+    cells: pd.DataFrame, table: pd.DataFrame, schema: pa.DataFrameSchema, file: str
+) -> list[Fault]:
     found: dict[tuple[int, str | None], Fault] = {}
     for column in table.columns[table.dtypes == "float64"]:
         for row in table.index[table[column].isna() & cells[column].notna()]:
@@ -185,6 +210,7 @@ def _not_numbers(cells: pd.DataFrame, table: pd.DataFrame, file: str) -> list[Fa
                 continue
             message = f"{column} is {cells.at[row, column]!r}, which is not a number"
             remedy = f"write {column} as a plain number such as 45 or 0.5"
+            remedy += _or_nothing(schema, column)
             found[row, column] = Fault(kinds.NOT_A_NUMBER, file, int(row), message, remedy)
     return list(found.values())
 
@@ -196,8 +222,6 @@ def _missing_column(column: str, present: list[str], file: str) -> Fault:
     remedy = "restore the column from the official file"
     if near and folded[near[0]] != column:
         remedy = f"rename the column {folded[near[0]]!r} to {column!r}"
-    elif len(present) == 1 and any(mark in present[0] for mark in ";\t"):
-        remedy = "save the table with commas between the columns"
     return Fault(kinds.MISSING_COLUMN, file, None, message, remedy)
 
 
@@ -218,6 +242,10 @@ def _not_one_hot(cells: pd.DataFrame, file: str, row: int) -> Fault:
     message = f"lesion {lesion} has {', '.join(notable) or 'no class set'}"
     remedy = "write 1 for the lesion's one class and 0 for every other"
     return Fault(kinds.NOT_ONE_HOT, file, row, message, remedy)
+
+
+def _or_nothing(schema: pa.DataFrameSchema, column: str) -> str:
+    return ", or leave the cell empty" if schema.columns[column].nullable else ""
 
 
 def _first_rows(ids: pd.Series) -> dict[str, int]:
@@ -252,4 +280,5 @@ def _bad_value(
     message = f"{column} is {text!r}, not one of: {', '.join(allowed)}"
     near = difflib.get_close_matches(text.strip().lower(), allowed, n=1, cutoff=0.6)
     remedy = f"write {near[0]!r}" if near else "write one of these values"
+    remedy += _or_nothing(schema, column)
     return Fault(kinds.UNKNOWN_CATEGORY, file, row, message, remedy)

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError, Fault, format_faults
+from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS
-from jiadf.data.open_image import ImageError, open_image
+from jiadf.data.open_image import ImageError
 from jiadf.data.schema import AGE_RANGE, IMAGE_TYPES, MONET, SEXES, SITES, SKIN_TONES, is_safe_id
 from jiadf.data.tables import MISSING, read_cells
 
@@ -183,8 +183,6 @@ def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
         text = str(column)
         near = difflib.get_close_matches(text.strip().lower(), known, n=1, cutoff=0.5)
         remedy = f"rename it to {known[near[0]]!r}, or remove it" if near else "remove it"
-        if len(columns) == 1 and any(mark in text for mark in ";\t"):
-            remedy = "save the table with commas between the columns"
         message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET)])}, …"
         found.append(RowFault(UNKNOWN_COLUMN, file, 1, message, remedy))
     if not set(IMAGE_TYPES) & set(columns):
@@ -262,13 +260,12 @@ def _decode_all(
     jobs = [(name, row) for row in range(len(numbers)) for name in IMAGE_TYPES]
     jobs = [(name, row) for name, row in jobs if not missing[name][row]]
 
-    def decode(job: tuple[str, int]) -> Fault | None:
+    def fill(job: tuple[str, int]) -> Fault | None:
         name, row = job
         source = values[name][row]
         is_path = isinstance(source, (str, os.PathLike))
         try:
-            image = open_image(_path(source, folder) if is_path else source, draft=size)
-            pixels[name][row] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+            pixels[name][row] = decode(_path(source, folder) if is_path else source, size)
         except ImageError as error:
             shown = f"{name} is {os.fspath(source)!r}:" if is_path else name
             remedy = error.remedy
@@ -278,7 +275,7 @@ def _decode_all(
         return None
 
     with ThreadPoolExecutor() as pool:
-        return pixels, missing, [fault for fault in pool.map(decode, jobs) if fault]
+        return pixels, missing, [fault for fault in pool.map(fill, jobs) if fault]
 
 
 def _path(source: str | os.PathLike, folder: Path) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jiadf.data import DataError, Fault, Layout, check, check_images, check_tables, format_faults
+from jiadf.data import DataError, Fault, Layout, check, format_faults, read_lesions
 from jiadf.data import faults as kinds
 from jiadf.data.check import find_stray_files
 from jiadf.data.schema import CLASSES, MONET
@@ -102,8 +102,8 @@ def test_semicolons_are_recognised(milk):
     path = milk.layout.ground_truth_csv
     path.write_text(path.read_text().replace(",", ";"))
     faults = run(milk.root, images=False)
-    assert {fault.kind for fault in faults} == {kinds.MISSING_COLUMN}
-    assert any("commas" in fault.remedy for fault in faults)
+    assert told(faults) == [(kinds.UNREADABLE_CSV, TRUTH, 1)]
+    assert "commas" in faults[0].remedy
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,30 @@ def test_image_file_missing(milk):
     assert run(milk.root, images=False) == faults
 
 
+def upper_case_suffix(path):
+    return path.with_suffix(".JPG")
+
+
+def one_level_deeper(path):
+    return path.parents[1] / path.parents[1].name / path.parent.name / path.name
+
+
+@pytest.mark.parametrize("place", [upper_case_suffix, one_level_deeper])
+def test_images_that_lie_elsewhere_are_to_be_moved(milk, place):
+    milk.write()
+    for row in range(12):
+        target = place(milk.image(row))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        milk.image(row).rename(target)
+    for images in (True, False):
+        faults = run(milk.root, images=images)
+        assert [fault.kind for fault in faults] == [kinds.MISSING_IMAGE] * 12
+        assert f"there is {place(milk.image(0)).relative_to(milk.root)}" in faults[0].message
+        assert {fault.remedy for fault in faults} == {
+            "move or rename the images to MILK10k_Training_Input/<lesion_id>/<isic_id>.jpg"
+        }
+
+
 def test_folder_of_images_missing(milk):
     milk.write_tables()
     assert told(run(milk.root)) == [(kinds.MISSING_FOLDER, "MILK10k_Training_Input", None)]
@@ -251,10 +275,14 @@ def test_folder_in_place_of_an_image(milk):
     assert [fault.kind for fault in run(milk.root, images=False)] == [kinds.MISSING_IMAGE]
 
 
-def test_image_of_too_many_pixels(milk, monkeypatch):
-    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("limit", [10, 500])
+def test_image_of_too_many_pixels(milk, monkeypatch, limit):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", limit)
     milk.write()
-    assert {fault.kind for fault in run(milk.root)} == {kinds.NOT_AN_IMAGE}
+    faults = run(milk.root)
+    assert {fault.kind for fault in faults} == {kinds.NOT_AN_IMAGE}
+    assert "smaller copy" in faults[0].remedy
 
 
 def test_duplicate_isic_id(milk):
@@ -299,7 +327,8 @@ def test_not_one_hot(milk, values):
     ("column", "value", "remedy"),
     [
         ("sex", "femal", "write 'female'"),
-        ("site", "elbow", "write one of these values"),
+        ("site", "elbow", "write one of these values, or leave the cell empty"),
+        ("site", "#N/A", "write one of these values, or leave the cell empty"),
         ("image_manipulation", "Altered", "write 'altered'"),
         ("image_type", "dermoscopy", "write 'dermoscopic'"),
         ("skin_tone_class", "6", "write one of these values"),
@@ -336,6 +365,78 @@ def test_out_of_range_and_not_a_number(milk, column, value, kind):
     assert told(faults) == [(kind, METADATA, row) for row in (8, 9)]
     assert column in faults[0].message
     assert value in faults[0].message
+
+
+def test_an_unknown_age_is_to_be_left_empty(milk):
+    milk.metadata[0]["age_approx"] = milk.metadata[1]["age_approx"] = "unknown"
+    assert {fault.remedy for fault in run(milk.write())} == {
+        "write age_approx as a plain number such as 45 or 0.5, or leave the cell empty"
+    }
+
+
+def test_empty_rows_below_the_last_are_no_lesions(milk):
+    milk.write()
+    for name in (METADATA, TRUTH, SUPPLEMENT):
+        text = (milk.root / name).read_text()
+        empty_row = "," * text.split("\n")[0].count(",")
+        (milk.root / name).write_text(f"{text}{empty_row}\n")
+    assert run(milk.root) == []
+    assert len(read_lesions(milk.root)) == 6
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_table_in_utf_16_is_one_fault(milk, encoding):
+    milk.write()
+    path = milk.root / METADATA
+    path.write_bytes(path.read_text().encode(encoding))
+    (fault,) = run(milk.root)
+    assert told([fault]) == [(kinds.UNREADABLE_CSV, METADATA, None)]
+    assert "UTF-16" in fault.message
+    assert "CSV in UTF-8" in fault.remedy
+
+
+def test_a_workbook_is_no_table(milk):
+    milk.write()
+    (milk.root / TRUTH).write_bytes(b"PK\x03\x04" + bytes(200))
+    (fault,) = run(milk.root)
+    assert "workbook" in fault.message
+
+
+@pytest.mark.parametrize("name", [TRUTH, SUPPLEMENT])
+def test_what_is_no_regular_file_is_not_waited_for(milk, name):
+    milk.write()
+    (milk.root / name).unlink()
+    os.mkfifo(milk.root / name)
+    milk.image(3).unlink()
+    os.mkfifo(milk.image(3))
+    image = milk.image(3).relative_to(milk.root).as_posix()
+    assert told(run(milk.root)) == [
+        (kinds.UNREADABLE_CSV, name, None),
+        (kinds.NOT_AN_IMAGE, image, 5),
+    ]
+
+
+def test_ids_that_look_like_numbers_stay_as_they_are(milk):
+    for row in (*milk.metadata, *milk.truth):
+        row["lesion_id"] = "000" + row["lesion_id"][-1]
+    for row in (*milk.metadata, *milk.supplement):
+        row["isic_id"] = row["isic_id"][-5:]
+    assert run(milk.write()) == []
+    lesions = read_lesions(milk.root)
+    assert list(lesions.index) == ["0009", "0008", "0007", "0006", "0005", "0004"]
+    assert lesions["clinical_isic_id"].iloc[2] == "00002"
+
+
+def test_escape_codes_of_a_table_do_not_reach_the_terminal(milk):
+    red = "\x1b[31m"
+    milk.metadata[0]["lesion_id"] = milk.metadata[2]["sex"] = red
+    milk.truth[0]["AKIEC"] = milk.truth[1]["lesion_id"] = red
+    milk.write_tables()
+    milk.layout.input_dir.mkdir()
+    (milk.layout.input_dir / f"{red}.txt").touch()
+    text = format_faults(run(milk.root) + find_stray_files(milk.layout), None)
+    assert text.count(r"\x1b[31m") > 4
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_faults_of_a_row_are_in_the_order_of_its_columns(milk):
@@ -464,16 +565,6 @@ def test_stray_files_are_notes_not_faults(milk):
     }
 
 
-def test_parts_of_the_check_by_themselves(milk):
-    milk.write()
-    milk.image(0).unlink()
-    milk.layout.supplement_csv.unlink()
-    assert [fault.kind for fault in check_tables(milk.layout)] == [kinds.MISSING_CSV]
-    assert check_tables(milk.layout, require_supplement=False) == []
-    faults = check_images(milk.layout, progress=False, workers=1)
-    assert [fault.kind for fault in faults] == [kinds.MISSING_IMAGE]
-
-
 def test_progress_bar(milk, capsys):
     milk.write()
     check(milk.root, progress=True)
@@ -486,6 +577,8 @@ def test_detect(milk, milk_test_part, tmp_path):
     assert Layout.detect(milk_test_part.write()).part == "test"
     assert Layout.detect(milk.write()).part == "training"  # both are there now
     assert Layout.detect(milk.root, part="test").part == "test"
+    with pytest.raises(DataError, match=f"give the folder {milk.root}, which holds"):
+        Layout.detect(milk.root.parent)
     with pytest.raises(DataError, match="does not exist"):
         Layout.detect(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="validation"):

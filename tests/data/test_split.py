@@ -33,6 +33,14 @@ def test_seed_changes_the_lesions_and_not_the_counts():
     )
 
 
+def test_the_order_of_a_table_does_not_matter():
+    labels = labels_with({"NV": 40, "BCC": 31, "MEL": 9})
+    folds = assign_folds(labels, seed=3)
+    for seed in range(3):
+        shuffled = labels.sample(frac=1, random_state=seed)
+        pd.testing.assert_series_equal(assign_folds(shuffled, seed=3).loc[labels.index], folds)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 40), min_size=11, max_size=11).filter(lambda c: sum(c) > 0),

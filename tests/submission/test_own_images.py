@@ -10,11 +10,8 @@ from PIL import Image
 
 from jiadf.data import faults as kinds
 from jiadf.data.image_cache import decode
-from jiadf.data.open_image import ImageError, open_image
 from jiadf.data.read import read_lesions
 from jiadf.submission.own_images import UNKNOWN_COLUMN, OwnImagesError, read_own_images
-
-ORIENTATION = 0x0112
 
 
 def photograph(path, size=(48, 36), seed=0, **options):
@@ -88,8 +85,8 @@ def test_every_fault_is_told_with_its_row_and_a_remedy(folder):
         ("text.jpg,,,,,,x3", kinds.NOT_AN_IMAGE, "clinical is 'text.jpg'"),
         ("empty.jpg,,,,,,x4", kinds.TRUNCATED_IMAGE, "0 bytes"),
         (",half.jpg,,,,,x5", kinds.TRUNCATED_IMAGE, "dermoscopic is 'half.jpg'"),
-        ("folder.jpg,,,,,,x6", kinds.NOT_AN_IMAGE, "is a folder"),
-        ("fifo.jpg,,,,,,x7", kinds.NOT_AN_IMAGE, "not a plain file"),
+        ("folder.jpg,,,,,,x6", kinds.NOT_AN_IMAGE, "not a regular file"),
+        ("fifo.jpg,,,,,,x7", kinds.NOT_AN_IMAGE, "not a regular file"),
         ("moving.gif,,,,,,x8", kinds.NOT_AN_IMAGE, "JPEG or PNG"),
         ("scan.tif,,,,,,x9", kinds.NOT_AN_IMAGE, "JPEG or PNG"),
         ("a.jpg,,85+,,,,x10", kinds.NOT_A_NUMBER, "age is '85+'"),
@@ -119,6 +116,15 @@ def test_every_fault_is_told_with_its_row_and_a_remedy(folder):
     assert "official" not in text
 
 
+def test_empty_rows_are_passed_over_and_ids_are_text(folder):
+    rows = ["0001,a.jpg,", ",,", "0002,c.jpg,30", ",,", ",,"]
+    own = read_own_images(table(folder, "lesion_id,clinical,age", *rows), 32)
+    assert list(own.lesions.index) == ["0001", "0002"]
+    for word in ("unknown", "#N/A"):
+        faults, _ = faults_of(folder, "clinical,age,site", f"a.jpg,{word},{word}")
+        assert [f.remedy.split(", ")[-1] for f in faults] == ["or leave it empty"] * 2
+
+
 def test_columns_that_nobody_knows_are_named_with_the_nearest(folder):
     faults, _ = faults_of(folder, "clinical,dermascopic,age_approx,notes", "a.jpg,b.png,3,x")
     assert [(fault.kind, fault.row) for fault in faults] == [(UNKNOWN_COLUMN, 1)] * 3
@@ -142,6 +148,10 @@ def test_tables_that_are_no_files_are_refused(folder):
     for name in ("none.csv", "fifo.csv", "."):
         with pytest.raises(OwnImagesError, match=r"missing CSV"):
             read_own_images(folder / name, 32)
+    (folder / "wide.csv").write_text("clinical\na.jpg\n", encoding="utf-16")
+    with pytest.raises(OwnImagesError, match="is UTF-16 text") as caught:
+        read_own_images(folder / "wide.csv", 32)
+    assert len(caught.value.faults) == 1
     (folder / "latin.csv").write_bytes("clinical\nä.jpg\n".encode("latin-1"))
     with pytest.raises(OwnImagesError, match="UTF-8"):
         read_own_images(folder / "latin.csv", 32)
@@ -164,59 +174,6 @@ def test_a_dataframe_holds_paths_images_and_arrays(folder):
     assert [fault.row for fault in caught.value.faults] == [1, 1, 2]
     with pytest.raises(OwnImagesError, match="has no rows"):
         read_own_images(frame[:0], 32)
-
-
-def test_a_photograph_on_its_side_enters_upright(tmp_path):
-    upright = Image.new("RGB", (40, 60), "blue")
-    upright.paste("red", (0, 0, 40, 30))
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6  # the camera was turned: to be shown, turn by 90 degrees clockwise
-    upright.rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    opened = open_image(tmp_path / "turned.jpg")
-    assert opened.size == (40, 60)
-    difference = np.asarray(opened).astype(int) - np.asarray(upright)
-    assert np.abs(difference).mean() < 3
-    own = read_own_images(table(tmp_path, "clinical", "turned.jpg"), 32)
-    red, blue = own.pixels["clinical"][0][4, 16], own.pixels["clinical"][0][28, 16]
-    assert red[0] > 200 > 50 > red[2]
-    assert blue[2] > 200 > 50 > blue[0]
-
-
-def test_other_kinds_of_pixels_become_rgb(tmp_path):
-    def opened(image, name):
-        image.save(tmp_path / name)
-        result = open_image(tmp_path / name)
-        assert result.mode == "RGB"
-        return np.asarray(result)
-
-    grey = np.linspace(0, 65535, 60 * 40).reshape(40, 60).round().astype(np.uint16)
-    deep = opened(Image.fromarray(grey), "deep.png")
-    assert deep.mean() == pytest.approx(127.5, abs=0.01)
-    assert (deep[0, 0] == 0).all()
-    assert (deep[-1, -1] == 255).all()
-    half = Image.new("RGBA", (6, 6), (200, 0, 0, 0))
-    half.paste((200, 0, 0, 255), (0, 0, 3, 6))
-    np.testing.assert_array_equal(opened(half, "alpha.png")[0, [0, 5]], [[200, 0, 0], [255] * 3])
-    coloured = Image.new("RGB", (6, 6), (10, 200, 30))
-    np.testing.assert_array_equal(opened(coloured.quantize(4), "palette.png")[0, 0], [10, 200, 30])
-    glass = half.quantize(8)
-    assert (opened(glass, "glass.png")[0, 5] == 255).all()
-    assert (opened(Image.new("LA", (4, 4), (0, 0)), "grey.png") == 255).all()
-    print_colours = Image.new("RGB", (16, 16), "red").convert("CMYK")
-    assert np.abs(opened(print_colours, "cmyk.jpg")[8, 8] - np.array([255.0, 0, 0])).max() < 6
-
-
-def test_images_that_cannot_be_used_are_named(tmp_path, monkeypatch):
-    with pytest.raises(ImageError, match=r"uint8 of shape \(H, W, 3\)"):
-        open_image(np.zeros((4, 4), np.uint8))
-    with pytest.raises(ImageError, match="of type int"):
-        open_image(3)
-    with pytest.raises(ImageError, match="cannot be read"):
-        open_image("nul\0.jpg")
-    path = photograph(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match="decompression bomb"):
-        open_image(path)
 
 
 def test_a_small_file_that_claims_to_be_huge_takes_no_memory(tmp_path):
