@@ -29,8 +29,6 @@ from jiadf.plots.calibration import (
 from jiadf.plots.comparison import class_heatmap, paired_differences, table_beside
 from jiadf.plots.data import image_pairs
 from jiadf.plots.fusion import (
-    attention_heads,
-    gate_by_class,
     gate_course,
     gate_means,
     gate_openness,
@@ -61,7 +59,6 @@ from jiadf.plots.submission import (
 )
 
 __all__ = [
-    "attention_heads",
     "class_bias",
     "class_cuts",
     "class_heatmap",
@@ -74,7 +71,6 @@ __all__ = [
     "ece_binning",
     "error_panels",
     "f1_by_cut",
-    "gate_by_class",
     "gate_course",
     "gate_means",
     "gate_openness",

@@ -19,43 +19,6 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(3) / 2]])
 _MARKERS = "osv^<>DPX*h"
 
 
-def attention_heads(attention, tokens: Sequence[str] = ("image", "metadata")) -> Figure:
-    """Draw each head's attention between the streams: a row says whom its stream listens to.
-
-    Parameters
-    ----------
-    attention : (H, n, n) or (B, H, n, n) array
-        Rows sum to 1; a batch is averaged.
-    tokens : sequence of n str
-        Names of the streams.
-    """
-    attention = np.asarray(attention, dtype=float)
-    attention = attention.mean(axis=0) if attention.ndim == 4 else attention
-    if attention.ndim != 3 or attention.shape[1:] != (len(tokens), len(tokens)):
-        raise ValueError(f"attention has shape {attention.shape} for {len(tokens)} tokens")
-    heads = len(attention)
-    columns = min(heads, 4)
-    rows = math.ceil(heads / columns)
-    figure, axes = subplots(
-        rows, columns, figsize=(WIDTH, 0.9 + rows * WIDTH / columns), squeeze=False
-    )
-    for ax, weights, head in zip(axes.flat, attention, range(heads), strict=False):
-        frame = pd.DataFrame(weights, index=tokens, columns=tokens)
-        heatmap(ax, frame, vmax=1, cbar=False, square=True, annot_kws={"fontsize": 12})
-        ax.set_title(f"head {head + 1}")
-        ax.set_yticks(ax.get_yticks(), tokens, rotation=90, va="center", fontsize=9)
-        ax.set_xticks(ax.get_xticks(), tokens, rotation=0, fontsize=9)
-        if head % columns:
-            ax.set_yticks([])
-        if head + columns < heads:
-            ax.set_xticks([])
-    for ax in axes.flat[heads:]:
-        ax.set_visible(False)
-    figure.supxlabel("attended stream", fontsize=11)
-    figure.supylabel("attending stream", fontsize=11)
-    return figure
-
-
 def _check_gate(weights, labels, branches: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     weights, labels = np.asarray(weights, dtype=float), np.asarray(labels)
     if weights.shape != (len(labels), len(branches)):
@@ -132,43 +95,6 @@ def gate_simplex(
             *mean, s=95, color=colour, marker=marker, ec="black", lw=0.9, zorder=3, label=label
         )
     figure.legend(loc="outside right center", title="class mean")
-    return figure
-
-
-def gate_by_class(
-    weights, labels, branches: Sequence[str] = ("image", "metadata", "joint")
-) -> Figure:
-    """Draw box plots of the gate's weight on each branch, by class.
-
-    Parameters
-    ----------
-    weights : (N, b) float array
-        On the simplex.
-    labels : (N,) array
-        Class (or any other group) of each lesion.
-    branches : sequence of b str
-        Names of the columns of `weights`.
-    """
-    weights, labels = _check_gate(weights, labels, branches)
-    names = ordered(labels.tolist(), CLASSES)
-    long = pd.DataFrame(weights, columns=list(branches)).assign(label=labels)
-    long = long.melt("label", var_name="branch", value_name="weight")
-    figure, ax = subplots(figsize=(WIDTH, 1.3 + 0.55 * len(names)))
-    sns.boxplot(
-        long, x="weight", y="label", hue="branch", order=names, hue_order=branches, ax=ax,
-        palette=PALETTE[: len(branches)], width=0.75, gap=0.15, fliersize=1.5, linewidth=1,
-    )  # fmt: skip
-    handles, texts = ax.get_legend_handles_labels()
-    ax.get_legend().remove()
-    figure.legend(handles, texts, loc="outside upper right", ncols=len(branches))
-    counts = pd.Series(labels).value_counts()
-    ax.set_yticks(range(len(names)), [f"{name}  ({counts[name]:,})" for name in names])
-    for border in np.arange(len(names) - 1) + 0.5:
-        ax.axhline(border, color="0.9", lw=0.8, zorder=0)
-    ax.axvline(1 / len(branches), color="0.6", lw=1, ls=":", zorder=0)
-    ax.set(xlim=(-0.02, 1.02), xlabel="weight in the decision (dotted: equal weights)", ylabel="")
-    sns.despine(ax=ax, left=True)
-    ax.tick_params(axis="y", length=0)
     return figure
 
 
