@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 
 from jiadf.data.schema import PAPER_FULL_COUNTS
-from jiadf.paper import paper_table
+from jiadf.evaluation.paper import paper_table
 
 OUT = Path(__file__).parent / "results" / "hidden_test_counts.csv"
 LESIONS = 479

@@ -72,24 +72,6 @@ def check_command(
     typer.echo(f"{folder}: no faults" + ("" if images else " (images not decoded)"))
 
 
-@app.command()
-@tells_faults
-def synth(
-    folder: Annotated[Path, typer.Argument(help="Folder to make; must not hold anything else.")],
-    lesions: Annotated[int, typer.Option(min=1, help="Number of lesions.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    part: Annotated[str, typer.Option(help="training or test.")] = "training",
-    width: Annotated[int, typer.Option(min=64, help="Width of the images in pixels.")] = 600,
-    masks: Annotated[bool, typer.Option(help="Also write lesion masks.")] = False,
-) -> None:
-    """Draw the synthetic MILK10k: the same layout and columns, procedural lesions."""
-    from jiadf.data.synth import synthesise
-
-    size = (width, width * 3 // 4)
-    synthesise(folder, lesions, seed, image_size=size, part=part, masks=masks)
-    typer.echo(f"{folder}: {lesions} synthetic lesions")
-
-
 @app.command("download")
 @tells_faults
 def download_command(

@@ -1,12 +1,12 @@
 """How far probabilities can be taken at their word, with what chance alone would show.
 
 A lesion's confidence is the probability of its most probable class, and its prediction is right
-where that class is the true one. :mod:`jiadf.evaluation.metrics` has the expected calibration
-error (ECE) of one set of predictions; this module has the other errors, for many weightings of the
+where that class is the true one. The expected calibration error (ECE) of one set of
+predictions is :func:`expected_calibration_error`; the other errors come for many weightings of the
 lesions at once (a bootstrap), and for systems of several seeds::
 
-    weights = stratified_weights(truth, 1000, seed=0)
-    a, b = (error_draws(truth, seeds, weights) for seeds in (before, after))
+    weights = stratified_weights(y_true, 1000, seed=0)
+    a, b = (error_draws(y_true, seeds, weights) for seeds in (before, after))
     error_intervals(a)          # metric, value, sd, low, high
     paired_differences(b, a)    # the same resamples for both, hence paired
 
@@ -44,8 +44,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from jiadf.data.schema import CLASSES
-from jiadf.evaluation import weighted
-from jiadf.evaluation.metrics import check_predictions, confidence_bins
+from jiadf.evaluation.metrics import check_predictions, check_weights, ratio, width_bins
 
 ERRORS = (
     "ece", "ece_mass", "classwise_ece", "rms", "rms_debiased", "overconfidence", "nll", "brier",
@@ -54,15 +53,31 @@ _SQUARED = ("squared", "squared_debiased")  # what the two `rms` are the roots o
 _SIGNED = ("overconfidence",)
 
 
+def confidence_bins(
+    confidence: np.ndarray, bins: int = 15, scheme: str = "width"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges (B + 1,) of the bins of :func:`reliability_bands`, and each lesion's bin."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; it must be at least 1")
+    if scheme == "width":
+        return np.linspace(0, 1, bins + 1), width_bins(confidence, bins)
+    if scheme == "mass":
+        edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
+        if len(edges) == 1:
+            edges = np.repeat(edges, 2)
+        return edges, np.digitize(confidence, edges[1:-1], right=True)
+    raise ValueError(f"scheme is {scheme!r}; it must be 'width' or 'mass'")
+
+
 def weighted_errors(
-    truth, prob, weights: np.ndarray, bins: int = 15, classwise: bool = True
+    y_true, y_prob, weights: np.ndarray, bins: int = 15, classwise: bool = True
 ) -> dict[str, np.ndarray]:
     """Compute the calibration errors under every weighting.
 
     Parameters
     ----------
-    truth : (N,) int array
-    prob : (N, K) float array
+    y_true : (N,) int array
+    y_prob : (N, K) float array
         Each row summing to one.
     weights : (R, N) float array
         One row a weighting, non-negative, no row all zero. The debiased error reads a weight as
@@ -84,15 +99,11 @@ def weighted_errors(
     ValueError
         On predictions that cannot be scored, or weights that do not fit them.
     """
-    truth, prob = check_predictions(truth, prob)
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 2 or weights.shape[1] != len(truth):
-        raise ValueError(f"weights have shape {weights.shape}; they must be (R, {len(truth)})")
+    y_true, y_prob = check_predictions(y_true, y_prob)
+    weights = check_weights(weights, len(y_true))
     total = weights.sum(1)
-    if (weights < 0).any() or (total == 0).any():
-        raise ValueError("weights must be non-negative, and no row of them all zero")
-    confidence = prob.max(1)
-    excess = confidence - (prob.argmax(1) == truth)  # (N,)
+    confidence = y_prob.max(1)
+    excess = confidence - (y_prob.argmax(1) == y_true)  # (N,)
     result = {}
     for name, scheme in {"ece": "width", "ece_mass": "mass"}.items():
         edges, index = confidence_bins(confidence, bins, scheme)
@@ -100,48 +111,48 @@ def weighted_errors(
         sums = weights @ (member * excess[:, None])  # (R, B)
         result[name] = np.abs(sums).sum(1) / total
     counts = weights @ member  # of the bins of equal mass from here on
-    mean = weighted.ratio(sums, counts, 0.0)
+    mean = ratio(sums, counts, 0.0)
     squares = weights @ (member * (excess**2)[:, None])
     variance = np.maximum(squares - counts * mean**2, 0) / np.maximum(counts - 1, 1)
     enough = counts >= 2
-    unbiased = mean**2 - weighted.ratio(variance, counts, 0.0)
+    unbiased = mean**2 - ratio(variance, counts, 0.0)
     result["squared"] = (counts * mean**2).sum(1) / total
-    result["squared_debiased"] = weighted.ratio(
+    result["squared_debiased"] = ratio(
         (counts * unbiased * enough).sum(1), (counts * enough).sum(1), np.nan
     )
     if classwise:
-        result["classwise_ece"] = _class_errors(truth, prob, weights, bins).mean(1)
+        result["classwise_ece"] = _class_errors(y_true, y_prob, weights, bins).mean(1)
     result["overconfidence"] = weights @ excess / total
-    of_truth = prob[np.arange(len(truth)), truth]
+    of_truth = y_prob[np.arange(len(y_true)), y_true]
     result["nll"] = weights @ -np.log(np.maximum(of_truth, np.finfo(float).eps)) / total
-    present = truth[:, None] == np.arange(prob.shape[1])
-    result["brier"] = weights @ ((prob - present) ** 2).sum(1) / total
+    present = y_true[:, None] == np.arange(y_prob.shape[1])
+    result["brier"] = weights @ ((y_prob - present) ** 2).sum(1) / total
     return result
 
 
-def _class_errors(truth, prob, weights, bins: int) -> np.ndarray:
+def _class_errors(y_true, y_prob, weights, bins: int) -> np.ndarray:
     """ECE of every class's own probability, (R, K)."""
     columns = []
-    for k in range(prob.shape[1]):
-        member = weighted.width_bins(prob[:, k], bins)[:, None] == np.arange(bins)  # (N, B)
+    for k in range(y_prob.shape[1]):
+        member = width_bins(y_prob[:, k], bins)[:, None] == np.arange(bins)  # (N, B)
         member = member[:, member.any(0)]
-        excess = prob[:, k] - (truth == k)
+        excess = y_prob[:, k] - (y_true == k)
         columns.append(np.abs(weights @ (member * excess[:, None])).sum(1))
     return np.stack(columns, 1) / weights.sum(1)[:, None]
 
 
 def error_draws(
-    truth, seeds: Sequence[np.ndarray], weights: np.ndarray, bins: int = 15, classwise: bool = True
+    y_true, seeds: Sequence[np.ndarray], weights: np.ndarray, bins: int = 15, classwise: bool = True
 ) -> dict[str, np.ndarray]:
     """Compute the errors of a system's seeds on all lesions and on resamples of them.
 
     Parameters
     ----------
-    truth : (N,) int array
+    y_true : (N,) int array
     seeds : sequence of (N, K) float arrays
         Predictions of the same lesions, an array a seed.
     weights : (R, N) float array
-        Resamples, from :func:`jiadf.evaluation.weighted.stratified_weights`.
+        Resamples, from :func:`jiadf.evaluation.bootstrap.stratified_weights`.
 
     Returns
     -------
@@ -149,7 +160,7 @@ def error_draws(
         As :func:`weighted_errors`, a row a seed; the first column is on all lesions.
     """
     stacked = np.vstack([np.ones(weights.shape[1]), weights])
-    tables = [weighted_errors(truth, prob, stacked, bins, classwise) for prob in seeds]
+    tables = [weighted_errors(y_true, y_prob, stacked, bins, classwise) for y_prob in seeds]
     return {name: np.stack([table[name] for table in tables]) for name in tables[0]}
 
 
@@ -161,7 +172,7 @@ def error_intervals(draws: Mapping[str, np.ndarray], level: float = 0.95) -> pd.
     rows = []
     for name, seeds in draws.items():
         mean = seeds.mean(0)
-        # In the bootstrap's world the truth is the plain error, not its debiased estimate.
+        # In the bootstrap's world the y_true is the plain error, not its debiased estimate.
         centre = draws["squared"].mean(0)[0] if name == "squared_debiased" else mean[0]
         low, high = _pivotal(mean[0], mean[1:] - centre, level)
         values = np.append(seeds[:, 0], [mean[0], low, high])
@@ -196,12 +207,26 @@ def paired_differences(
 
 
 def binned_gap(confidence, right, bins: int = 15, scheme: str = "width") -> float:
-    """ECE of confidences (N,) and of whether each prediction is right (N,), for many small calls.
-
-    The same as :func:`jiadf.evaluation.metrics.expected_calibration_error`, which checks its input.
-    """
+    """ECE of confidences (N,) and of whether each prediction is right (N,)."""
     _, index = confidence_bins(confidence, bins, scheme)
     return float(np.abs(np.bincount(index, weights=confidence - right)).sum() / len(confidence))
+
+
+def expected_calibration_error(y_true, y_prob, bins: int = 15, scheme: str = "width") -> float:
+    """Mean distance between confidence and accuracy, weighted by the lesions of each bin.
+
+    Parameters
+    ----------
+    y_true : (N,) int array
+    y_prob : (N, K) float array
+    bins : int
+        Number of bins.
+    scheme : {"width", "mass"}
+        Bins of equal width on [0, 1], or between the quantiles of the confidences, hence holding
+        about equally many lesions; equal quantiles are merged, so that ties stay together.
+    """
+    y_true, y_prob = check_predictions(y_true, y_prob)
+    return binned_gap(y_prob.max(1), y_prob.argmax(1) == y_true, bins, scheme)
 
 
 def simulated_ece(
@@ -239,17 +264,17 @@ def simulated_ece(
 
 
 def reliability_bands(
-    truth, seeds: Sequence[np.ndarray], weights: np.ndarray, bins: int = 15,
+    y_true, seeds: Sequence[np.ndarray], weights: np.ndarray, bins: int = 15,
     scheme: str = "width", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Put the predictions of all seeds into bins of confidence, with two kinds of band.
 
     Parameters
     ----------
-    truth, seeds, weights
+    y_true, seeds, weights
         As for :func:`error_draws`: a resampled lesion brings all its seeds.
     bins, scheme
-        As for :func:`jiadf.evaluation.metrics.reliability_bins`, over all seeds' confidences.
+        As for :func:`expected_calibration_error`, over all seeds' confidences.
 
     Returns
     -------
@@ -259,21 +284,21 @@ def reliability_bands(
         accuracy, and `expected_low`, `expected_high`, where the accuracy of that many lesions lies
         if the confidence is right (Bröcker and Smith 2007; binomial, hence a little too wide).
     """
-    truth = check_predictions(truth, seeds[0])[0]
-    confidence = np.concatenate([prob.max(1) for prob in seeds])
-    right = np.concatenate([prob.argmax(1) == truth for prob in seeds]).astype(float)
+    y_true = check_predictions(y_true, seeds[0])[0]
+    confidence = np.concatenate([y_prob.max(1) for y_prob in seeds])
+    right = np.concatenate([y_prob.argmax(1) == y_true for y_prob in seeds]).astype(float)
     edges, index = confidence_bins(confidence, bins, scheme)
     member = index[:, None] == np.arange(len(edges) - 1)  # (S N, B)
 
     def by_lesion(values):  # summed over seeds, (N, B)
-        return values.reshape(len(seeds), len(truth), -1).sum(0)
+        return values.reshape(len(seeds), len(y_true), -1).sum(0)
 
     counts, hits = by_lesion(member * 1.0), by_lesion(member * right[:, None])
-    drawn = weighted.ratio(weights @ hits, weights @ counts, np.nan)  # (R, B)
+    drawn = ratio(weights @ hits, weights @ counts, np.nan)  # (R, B)
     count = counts.sum(0)
     table = pd.DataFrame({"lower": edges[:-1], "upper": edges[1:], "count": count / len(seeds)})
-    table["confidence"] = weighted.ratio(confidence @ member, count, np.nan)
-    table["accuracy"] = weighted.ratio(hits.sum(0), count, np.nan)
+    table["confidence"] = ratio(confidence @ member, count, np.nan)
+    table["accuracy"] = ratio(hits.sum(0), count, np.nan)
     full = count > 0
     tails = [(1 - level) / 2, (1 + level) / 2]
     table[["low", "high", "expected_low", "expected_high"]] = np.nan
@@ -285,7 +310,7 @@ def reliability_bands(
 
 
 def class_calibration(
-    truth, seeds: Sequence[np.ndarray], bins: int = 15, classes: Sequence[str] = CLASSES
+    y_true, seeds: Sequence[np.ndarray], bins: int = 15, classes: Sequence[str] = CLASSES
 ) -> pd.DataFrame:
     """Compare each class's probability with its frequency, on average and bin by bin.
 
@@ -296,16 +321,16 @@ def class_calibration(
         probability, the last two means over seeds. With few lesions of a class its ECE is mostly
         about the many lesions that do not have it.
     """
-    truth = check_predictions(truth, seeds[0])[0]
-    ones = np.ones((1, len(truth)))
-    errors = np.mean([_class_errors(truth, prob, ones, bins)[0] for prob in seeds], axis=0)
-    counts = np.bincount(truth, minlength=len(classes))
+    y_true = check_predictions(y_true, seeds[0])[0]
+    ones = np.ones((1, len(y_true)))
+    errors = np.mean([_class_errors(y_true, y_prob, ones, bins)[0] for y_prob in seeds], axis=0)
+    counts = np.bincount(y_true, minlength=len(classes))
     return pd.DataFrame(
         {
             "label": list(classes),
             "lesions": counts,
-            "prevalence": counts / len(truth),
-            "mean_probability": np.mean([prob.mean(0) for prob in seeds], axis=0),
+            "prevalence": counts / len(y_true),
+            "mean_probability": np.mean([y_prob.mean(0) for y_prob in seeds], axis=0),
             "ece": errors,
         }
     )

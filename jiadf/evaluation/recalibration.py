@@ -1,7 +1,7 @@
 """Make probabilities mean what they say, with a map fitted on lesions that are not scored.
 
-    recalibrate = fit_recalibration("temperature", prob[val_rows], truth[val_rows])
-    better = recalibrate(prob[test_rows])
+    recalibrate = fit_recalibration("temperature", y_prob[val_rows], y_true[val_rows])
+    better = recalibrate(y_prob[test_rows])
 
 Every method starts from the logarithm of the posterior, which for one softmax are its logits up to
 a constant, and which exists for a mixture of softmaxes too.
@@ -40,30 +40,30 @@ _SPLITS = 4
 Recalibrate = Callable[[np.ndarray], np.ndarray]
 
 
-def log_posterior(prob: np.ndarray) -> np.ndarray:
+def log_posterior(y_prob: np.ndarray) -> np.ndarray:
     """Logarithm of probabilities, floored at 1e-12."""
-    return np.log(np.maximum(prob, _FLOOR))
+    return np.log(np.maximum(y_prob, _FLOOR))
 
 
-def mean_nll(log_prob: np.ndarray, truth: np.ndarray) -> float:
+def mean_nll(log_prob: np.ndarray, y_true: np.ndarray) -> float:
     """Mean negative log-probability of the true classes."""
-    return float(-log_prob[np.arange(len(truth)), truth].mean())
+    return float(-log_prob[np.arange(len(y_true)), y_true].mean())
 
 
-def fit_temperature(prob, truth) -> float:
+def fit_temperature(y_prob, y_true) -> float:
     """Return the T, within 0.05 to 20, that minimises the NLL of ``softmax(log p / T)``."""
-    truth, prob = check_predictions(truth, prob)
-    scores = log_posterior(prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
+    scores = log_posterior(y_prob)
 
     def loss(log_t: float) -> float:
-        return mean_nll(log_softmax(scores / np.exp(log_t), axis=1), truth)
+        return mean_nll(log_softmax(scores / np.exp(log_t), axis=1), y_true)
 
     bounds = np.log([0.05, 20.0])
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def fit_affine(
-    scores: np.ndarray, truth: np.ndarray, strength: float, diagonal: bool,
+    scores: np.ndarray, y_true: np.ndarray, strength: float, diagonal: bool,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Minimise NLL plus ``strength`` times the squares of the matrix less identity and the offsets.
@@ -72,7 +72,7 @@ def fit_affine(
     ----------
     scores : (N, K) float array
         Log-probabilities.
-    truth : (N,) int array
+    y_true : (N,) int array
     strength : float
         Above 0, relative to the mean NLL.
     diagonal : bool
@@ -88,7 +88,7 @@ def fit_affine(
     n, k = scores.shape
     identity = np.eye(k)
     free = identity.astype(bool) if diagonal else np.ones((k, k), dtype=bool)
-    present = identity[truth]
+    present = identity[y_true]
 
     def unpack(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         change = np.zeros((k, k))
@@ -98,7 +98,7 @@ def fit_affine(
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         change, offsets = unpack(flat)
         log_prob = log_softmax(scores @ (identity + change).T + offsets, axis=1)
-        value = mean_nll(log_prob, truth) + strength * (flat @ flat)
+        value = mean_nll(log_prob, y_true) + strength * (flat @ flat)
         residual = (np.exp(log_prob) - present) / n
         gradient = np.append((residual.T @ scores)[free], residual.sum(0))
         return value, gradient + 2 * strength * flat
@@ -109,36 +109,36 @@ def fit_affine(
     return identity + change, offsets
 
 
-def spread_folds(truth: np.ndarray, splits: int, seed: int = 0) -> np.ndarray:
+def spread_folds(y_true: np.ndarray, splits: int, seed: int = 0) -> np.ndarray:
     """Deal lesions (N,) to `splits` folds, every class evenly; return the fold of each, (N,)."""
-    order = np.lexsort([np.random.default_rng(seed).random(len(truth)), truth])
-    fold = np.empty(len(truth), dtype=int)
-    fold[order] = np.arange(len(truth)) % splits
+    order = np.lexsort([np.random.default_rng(seed).random(len(y_true)), y_true])
+    fold = np.empty(len(y_true), dtype=int)
+    fold[order] = np.arange(len(y_true)) % splits
     return fold
 
 
-def choose_strength(scores: np.ndarray, truth: np.ndarray, diagonal: bool, seed: int = 0) -> float:
+def choose_strength(scores: np.ndarray, y_true: np.ndarray, diagonal: bool, seed: int = 0) -> float:
     """Return the one of :data:`STRENGTHS` with the smallest cross-validated NLL."""
-    if len(truth) < 2 * _SPLITS:
+    if len(y_true) < 2 * _SPLITS:
         return STRENGTHS[0]
-    fold = spread_folds(truth, _SPLITS, seed)
+    fold = spread_folds(y_true, _SPLITS, seed)
     losses = np.zeros(len(STRENGTHS))
     for part in range(_SPLITS):
         held, found = fold == part, None
         for number, strength in enumerate(STRENGTHS):
-            found = fit_affine(scores[~held], truth[~held], strength, diagonal, found)
+            found = fit_affine(scores[~held], y_true[~held], strength, diagonal, found)
             log_prob = log_softmax(scores[held] @ found[0].T + found[1], axis=1)
-            losses[number] += mean_nll(log_prob, truth[held]) * held.sum()
+            losses[number] += mean_nll(log_prob, y_true[held]) * held.sum()
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def _fit_isotonic(prob: np.ndarray, truth: np.ndarray) -> Recalibrate:
-    n = len(truth)  # no step at 0 or 1: n lesions cannot show that something never happens
+def _fit_isotonic(y_prob: np.ndarray, y_true: np.ndarray) -> Recalibrate:
+    n = len(y_true)  # no step at 0 or 1: n lesions cannot show that something never happens
     steps = [
         IsotonicRegression(y_min=1 / (n + 2), y_max=(n + 1) / (n + 2), out_of_bounds="clip").fit(
-            prob[:, k], truth == k
+            y_prob[:, k], y_true == k
         )
-        for k in range(prob.shape[1])
+        for k in range(y_prob.shape[1])
     ]
 
     def recalibrate(given: np.ndarray) -> np.ndarray:
@@ -148,16 +148,16 @@ def _fit_isotonic(prob: np.ndarray, truth: np.ndarray) -> Recalibrate:
     return recalibrate
 
 
-def fit_recalibration(method: str, prob, truth, seed: int = 0) -> Recalibrate:
+def fit_recalibration(method: str, y_prob, y_true, seed: int = 0) -> Recalibrate:
     """Fit a recalibration and return it as a function of probabilities.
 
     Parameters
     ----------
     method : str
         One of :data:`METHODS`, or ``none``.
-    prob : (N, K) float array
+    y_prob : (N, K) float array
         Predictions of lesions that will not be scored.
-    truth : (N,) int array
+    y_true : (N,) int array
     seed : int
         Deals the lesions to the folds that choose the strength of a penalty.
 
@@ -173,18 +173,18 @@ def fit_recalibration(method: str, prob, truth, seed: int = 0) -> Recalibrate:
     """
     if method not in ("none", *METHODS):
         raise ValueError(f"no method {method!r}; there are none, {', '.join(METHODS)}")
-    truth, prob = check_predictions(truth, prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
     if method == "none":
         return lambda given: given
     if method == "isotonic":
-        return _fit_isotonic(prob, truth)
-    temperature = fit_temperature(prob, truth)
-    matrix, offsets = np.eye(prob.shape[1]), np.zeros(prob.shape[1])
+        return _fit_isotonic(y_prob, y_true)
+    temperature = fit_temperature(y_prob, y_true)
+    matrix, offsets = np.eye(y_prob.shape[1]), np.zeros(y_prob.shape[1])
     if method != "temperature":
-        scores = log_softmax(log_posterior(prob) / temperature, axis=1)
+        scores = log_softmax(log_posterior(y_prob) / temperature, axis=1)
         diagonal = method == "vector"
-        strength = choose_strength(scores, truth, diagonal, seed)
-        matrix, offsets = fit_affine(scores, truth, strength, diagonal)
+        strength = choose_strength(scores, y_true, diagonal, seed)
+        matrix, offsets = fit_affine(scores, y_true, strength, diagonal)
 
     def recalibrate(given: np.ndarray) -> np.ndarray:
         scores = log_softmax(log_posterior(given) / temperature, axis=1)
@@ -193,15 +193,15 @@ def fit_recalibration(method: str, prob, truth, seed: int = 0) -> Recalibrate:
     return recalibrate
 
 
-def adjust_prior(prob, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+def adjust_prior(y_prob, old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Move probabilities from one class mix to another by Bayes' rule (Saerens et al. 2002).
 
     Parameters
     ----------
-    prob : (N, K) float array
+    y_prob : (N, K) float array
         Calibrated where classes are as frequent as `old` says.
     old, new : (K,) float arrays
         Frequencies of the classes there and where the probabilities are to be used.
     """
-    moved = np.asarray(prob) * np.asarray(new) / np.maximum(old, _FLOOR)
+    moved = np.asarray(y_prob) * np.asarray(new) / np.maximum(old, _FLOOR)
     return moved / moved.sum(1, keepdims=True)

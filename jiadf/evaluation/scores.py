@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf.evaluation import weighted
+from jiadf.evaluation.metrics import summary
 from jiadf.evaluation.predictions import Predictions, load_predictions, models
 from jiadf.evaluation.prevalence import hidden_test_weights
 
@@ -57,7 +57,7 @@ def score_table(
     for system, of_system in predictions.items():
         y_true = of_system.y_true
         weights = np.stack([np.ones(len(y_true)), hidden_test_weights(y_true)])  # (2, N)
-        by_seed = [weighted.summary(y_true, y_prob, weights) for y_prob in of_system.by_seed]
+        by_seed = [summary(y_true, y_prob, weights) for y_prob in of_system.by_seed]
         for metric in SCORES:
             values = np.stack([scores[metric] for scores in by_seed])  # (S, 2)
             spread = values.std(0, ddof=1) if len(values) > 1 else [np.nan, np.nan]

@@ -16,8 +16,8 @@ cut (weight n) and the cut that is best for all classes together (weight `streng
 lesions). Strength 0 leaves each class its own cut; infinity gives all classes the common one.
 :func:`choose_strength` chooses it by cross-validation.
 
-    >>> cuts = fit_thresholds(truth, prob, strength=50)  # doctest: +SKIP
-    >>> mapped = cuts.apply(prob)  # doctest: +SKIP
+    >>> cuts = fit_thresholds(y_true, y_prob, strength=50)  # doctest: +SKIP
+    >>> mapped = cuts.apply(y_prob)  # doctest: +SKIP
 """
 
 import json
@@ -67,7 +67,7 @@ class Thresholds:
         if not all(0 < value < 1 for value in self.values):
             raise ThresholdError(f"thresholds are {self.values}; each must lie between 0 and 1.")
 
-    def apply(self, prob) -> np.ndarray:
+    def apply(self, y_prob) -> np.ndarray:
         """Map probabilities (N, K) so that each class's cut comes to lie at 0.5.
 
         Raises
@@ -75,11 +75,13 @@ class Thresholds:
         ThresholdError
             If there are not as many classes as cuts.
         """
-        prob = np.clip(np.asarray(prob, dtype=float), 0, 1)
+        y_prob = np.clip(np.asarray(y_prob, dtype=float), 0, 1)
         cuts = np.asarray(self.values)
-        if prob.ndim != 2 or prob.shape[1] != len(cuts):
-            raise ThresholdError(f"prob has shape {prob.shape}; there are {len(cuts)} thresholds.")
-        up, down = prob * (1 - cuts), cuts * (1 - prob)
+        if y_prob.ndim != 2 or y_prob.shape[1] != len(cuts):
+            raise ThresholdError(
+                f"y_prob has shape {y_prob.shape}; there are {len(cuts)} thresholds."
+            )
+        up, down = y_prob * (1 - cuts), cuts * (1 - y_prob)
         return up / (up + down)
 
     def save(self, path: str | Path, classes: Sequence[str] = CLASSES) -> Path:
@@ -175,15 +177,15 @@ def best_cut(positive, scores, fallback: float) -> float:
     return float(cuts[equal[np.argmin(distance)]])
 
 
-def common_cut(truth, prob) -> float:
+def common_cut(y_true, y_prob) -> float:
     """Return the one cut for all classes with the highest mean F1 over the classes that occur."""
-    truth, prob = check_predictions(truth, prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
     grid = expit(np.linspace(-5, 3, 161))  # 0.5 among them
-    present = truth[:, None] == np.arange(prob.shape[1])
+    present = y_true[:, None] == np.arange(y_prob.shape[1])
     occur = present.any(0)
     score = np.zeros(len(grid))
     for place, cut in enumerate(grid):
-        called = prob > cut
+        called = y_prob > cut
         tp = (present & called).sum(0)
         f1 = 2 * tp / np.maximum(present.sum(0) + called.sum(0), 1)
         score[place] = f1[occur].mean()
@@ -192,15 +194,15 @@ def common_cut(truth, prob) -> float:
 
 
 def fit_thresholds(
-    truth, prob, strength: float, source: dict[str, Any] | None = None
+    y_true, y_prob, strength: float, source: dict[str, Any] | None = None
 ) -> Thresholds:
     """Fit a cut for each class on predictions of lesions that the networks did not train on.
 
     Parameters
     ----------
-    truth : (N,) int array
+    y_true : (N,) int array
         True class index of each lesion.
-    prob : (N, K) float array
+    y_prob : (N, K) float array
         Predicted probabilities.
     strength : float
         Weight of the common cut, in lesions: 0 own cuts, infinity the common one.
@@ -212,17 +214,17 @@ def fit_thresholds(
     ValueError
         On predictions that cannot be scored, or a negative strength.
     """
-    truth, prob = check_predictions(truth, prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
     if not strength >= 0:
         raise ValueError(f"strength is {strength}; it must be 0 or more (a number of lesions).")
-    return _shrunk(*_own_and_common(truth, prob), strength, source)
+    return _shrunk(*_own_and_common(y_true, y_prob), strength, source)
 
 
-def _own_and_common(truth: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+def _own_and_common(y_true: np.ndarray, y_prob: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Return each class's own best cut (K,), the common one, and the classes' lesions (K,)."""
-    common = common_cut(truth, prob)
-    own = [best_cut(truth == k, prob[:, k], common) for k in range(prob.shape[1])]
-    return np.array(own), common, np.bincount(truth, minlength=prob.shape[1])
+    common = common_cut(y_true, y_prob)
+    own = [best_cut(y_true == k, y_prob[:, k], common) for k in range(y_prob.shape[1])]
+    return np.array(own), common, np.bincount(y_true, minlength=y_prob.shape[1])
 
 
 def _shrunk(
@@ -237,19 +239,19 @@ def _shrunk(
     )
 
 
-def macro_f1_at_half(truth, prob) -> float:
+def macro_f1_at_half(y_true, y_prob) -> float:
     """Return the mean F1 over all K classes, each cut at 0.5: `metrics.summary`'s."""
-    truth, prob = np.asarray(truth), np.asarray(prob)
-    present = truth[:, None] == np.arange(prob.shape[1])
-    return float(f1_score(present, prob > 0.5, average="macro", zero_division=1.0))
+    y_true, y_prob = np.asarray(y_true), np.asarray(y_prob)
+    present = y_true[:, None] == np.arange(y_prob.shape[1])
+    return float(f1_score(present, y_prob > 0.5, average="macro", zero_division=1.0))
 
 
-def crossfitted(truth, prob, folds, strength: float) -> np.ndarray:
+def crossfitted(y_true, y_prob, folds, strength: float) -> np.ndarray:
     """Map each fold's lesions with cuts fitted on the other folds.
 
     Parameters
     ----------
-    truth, prob
+    y_true, y_prob
         As in :func:`fit_thresholds`.
     folds : (N,) array
         The fold of each lesion.
@@ -260,37 +262,37 @@ def crossfitted(truth, prob, folds, strength: float) -> np.ndarray:
     -------
     (N, K) float array
     """
-    return _crossfitted(truth, prob, folds, [strength])[0]
+    return _crossfitted(y_true, y_prob, folds, [strength])[0]
 
 
-def _crossfitted(truth, prob, folds, strengths: Sequence[float]) -> np.ndarray:
+def _crossfitted(y_true, y_prob, folds, strengths: Sequence[float]) -> np.ndarray:
     """Return :func:`crossfitted` for each strength, (len(strengths), N, K)."""
-    truth, prob = check_predictions(truth, prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
     folds = np.asarray(folds)
     if len(np.unique(folds)) < 2:
         raise ValueError("cross-fitting needs at least two folds of lesions.")
-    mapped = np.empty((len(strengths), *prob.shape))
+    mapped = np.empty((len(strengths), *y_prob.shape))
     for fold in np.unique(folds):
         inside = folds == fold
-        fitted = _own_and_common(truth[~inside], prob[~inside])
+        fitted = _own_and_common(y_true[~inside], y_prob[~inside])
         for place, strength in enumerate(strengths):
-            mapped[place, inside] = _shrunk(*fitted, strength).apply(prob[inside])
+            mapped[place, inside] = _shrunk(*fitted, strength).apply(y_prob[inside])
     return mapped
 
 
-def choose_strength(truth, prob, folds, strengths: Sequence[float] = STRENGTHS) -> float:
+def choose_strength(y_true, y_prob, folds, strengths: Sequence[float] = STRENGTHS) -> float:
     """Return the strength whose cross-fitted cuts have the highest macro-F1 at 0.5.
 
     Among equals the largest, which asks the least of rare classes. Other parameters are those of
     :func:`crossfitted`.
     """
-    mapped = _crossfitted(truth, prob, folds, strengths)
-    scores = [macro_f1_at_half(truth, each) for each in mapped]
+    mapped = _crossfitted(y_true, y_prob, folds, strengths)
+    scores = [macro_f1_at_half(y_true, each) for each in mapped]
     return max(zip(scores, strengths, strict=True))[1]
 
 
 def nested_thresholds(
-    truth, prob, folds, strengths: Sequence[float] = STRENGTHS
+    y_true, y_prob, folds, strengths: Sequence[float] = STRENGTHS
 ) -> tuple[np.ndarray, dict[Any, Thresholds]]:
     """Choose the strength, fit the cuts and map, all without the fold that is mapped.
 
@@ -304,22 +306,22 @@ def nested_thresholds(
     cuts : dict
         The cuts that each fold was mapped with.
     """
-    truth, prob = check_predictions(truth, prob)
+    y_true, y_prob = check_predictions(y_true, y_prob)
     folds = np.asarray(folds)
     if len(np.unique(folds)) < 3:
         raise ValueError("nested cross-validation needs at least three folds of lesions.")
-    mapped, cuts = np.empty_like(prob), {}
+    mapped, cuts = np.empty_like(y_prob), {}
     for fold in np.unique(folds):
         inside = folds == fold
-        inner = truth[~inside], prob[~inside]
+        inner = y_true[~inside], y_prob[~inside]
         strength = choose_strength(*inner, folds[~inside], strengths)
         cuts[fold.item()] = fit_thresholds(*inner, strength)
-        mapped[inside] = cuts[fold.item()].apply(prob[inside])
+        mapped[inside] = cuts[fold.item()].apply(y_prob[inside])
     return mapped, cuts
 
 
-def renormalised(prob) -> np.ndarray:
+def renormalised(y_prob) -> np.ndarray:
     """Divide each lesion's numbers by their sum, (N, K); a row of zeros becomes uniform."""
-    prob = np.asarray(prob, dtype=float)
-    total = prob.sum(1, keepdims=True)
-    return np.where(total > 0, prob / np.where(total > 0, total, 1), 1 / prob.shape[1])
+    y_prob = np.asarray(y_prob, dtype=float)
+    total = y_prob.sum(1, keepdims=True)
+    return np.where(total > 0, y_prob / np.where(total > 0, total, 1), 1 / y_prob.shape[1])

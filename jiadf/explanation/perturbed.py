@@ -6,8 +6,9 @@ one of another lesion, with its images exchanged, and with one image corrupted
 once for all that leaves it alone, so that everything but corruptions costs seconds.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from jiadf.data.metadata import MetadataEncoder
 from jiadf.evaluation.record import checked_runs, record_keys, record_provenance
 from jiadf.explanation import perturbations as damage
 from jiadf.explanation.corruptions import CORRUPTIONS, corrupt
-from jiadf.studies.robustness import table_damages
 from jiadf.training.grid import Grid, GridRun
 from jiadf.training.inputs import resolve_precision
 from jiadf.training.predict import Prediction, load_network, prediction_table, run_inputs
@@ -89,19 +89,35 @@ def _of_run(
     streams = {name: network.encode(name, array) for name, array in pixels.streams.items()}
     intact = replace(pixels, streams=streams)
     yield INTACT, rows, network.decide(intact)
-    for what, change in table_damages().items():
-        if what.name == "images exchanged":
-            other = {"clinical": "dermoscopic", "dermoscopic": "clinical"}
-            swapped = {n: network.encode(n, pixels.streams[other[n]]) for n in streams}
-            yield what.name, rows, network.decide(replace(intact, streams=swapped))
-        else:
-            yield what.name, rows, network.decide(change(intact, columns))
+    other = {"clinical": "dermoscopic", "dermoscopic": "clinical"}
+    swapped = {n: network.encode(n, pixels.streams[other[n]]) for n in streams}
+    yield "images exchanged", rows, network.decide(replace(intact, streams=swapped))
+    for name, change in perturbations(columns).items():
+        yield name, rows, network.decide(change(intact))
     for name, array in pixels.streams.items():
         for kind in CORRUPTIONS:
             for severity in severities:
                 features = network.encode(name, corrupt(array, kind, severity, seed=0))
                 changed = replace(intact, streams={**streams, name: features})
                 yield f"{name}: {kind} {severity}", rows, network.decide(changed)
+
+
+def perturbations(columns: Sequence[str]) -> dict[str, Callable[[Inputs], Inputs]]:
+    """Return what is done to inputs whose images are encoded already, by its name.
+
+    ``columns`` are those of the encoded metadata.
+    """
+    given = {name: [name] for name in ("clinical", "dermoscopic", "metadata")}
+    given["images"] = ["clinical", "dermoscopic"]
+    changes = {f"{name} missing": partial(damage.without, names=n) for name, n in given.items()}
+    for field in damage.FIELDS:
+        missing = partial(damage.field_missing, columns=columns, field=field)
+        changes[f"{field} missing"] = missing
+    for field in ("age", "site"):
+        changes[f"{field} wrong"] = partial(damage.field_wrong, columns=columns, field=field)
+    for name in ("clinical", "dermoscopic", "metadata"):
+        changes[f"{name} of another lesion"] = partial(damage.of_another_lesion, name=name)
+    return changes
 
 
 class SplitNetwork:

@@ -1,4 +1,4 @@
-"""Pictures of comparisons: the paper's scores beside ours, and the differences that stand."""
+"""Scores with intervals, the paper's beside ours, and differences between systems."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH, heatmap, name_rows, subplots
-from jiadf.verdicts import METRIC_NAMES
+from jiadf.evaluation.metrics import METRIC_NAMES
+from jiadf.plots.style import FIRST, NEUTRAL, PALETTE, SECOND, WIDTH, name_rows, subplots
 
 _COLUMNS = 3  # panels side by side, at most
 _LINE = {"lw": 2.2, "alpha": 0.75}
@@ -47,7 +48,7 @@ def paired_differences(
 ) -> Figure:
     """Draw differences with their intervals, a panel a metric, a row a pair of systems.
 
-    Filled markers are differences that stand, hollow ones those that could be chance.
+    Filled markers are significant differences, hollow ones those that could be chance.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def paired_differences(
     metrics : sequence of str, optional
         Those to draw; all that `table` holds if not given.
     alpha : float
-        A difference stands where its Holm-adjusted p-value is below this.
+        A difference is significant where its Holm-adjusted p-value is below this.
     """
     metrics = list(dict.fromkeys(table["metric"])) if metrics is None else list(metrics)
     missing = sorted(set(metrics) - set(table["metric"]))
@@ -71,20 +72,20 @@ def paired_differences(
     figure, axes = _panels(len(metrics), len(pairs))
     for ax, metric in zip(axes, metrics, strict=True):
         rows = table[table["metric"] == metric].set_index(["system", "reference"]).reindex(pairs)
-        stands = (rows["p_holm"] < alpha).to_numpy()
+        significant = (rows["p_holm"] < alpha).to_numpy()
         y = np.arange(len(pairs))
         ax.axvline(0, color="black", lw=1.2, zorder=1)
-        for chosen, colour, face in ((stands, FIRST, FIRST), (~stands, NEUTRAL, "white")):
+        for chosen, colour, face in ((significant, FIRST, FIRST), (~significant, NEUTRAL, "white")):
             ax.hlines(y[chosen], rows["low"][chosen], rows["high"][chosen], color=colour, **_LINE)
             ax.plot(rows["difference"][chosen], y[chosen], "o", color=colour, mfc=face, ms=7.5)
         _finish(ax, names, metric)
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, -0.05 * (high - low)), max(high, 0.05 * (high - low)))
     handles = [
-        Line2D([], [], color=FIRST, marker="o", ms=7.5, label=f"stands (adjusted p < {alpha:g})"),
         Line2D(
-            [], [], color=NEUTRAL, marker="o", mfc="white", ms=7.5, label="cannot be told apart"
+            [], [], color=FIRST, marker="o", ms=7.5, label=f"significant (adjusted p < {alpha:g})"
         ),
+        Line2D([], [], color=NEUTRAL, marker="o", mfc="white", ms=7.5, label="not significant"),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
     figure.supxlabel(
@@ -106,10 +107,10 @@ def table_beside(
     ----------
     paper : DataFrame, optional
         Systems as index, metrics as columns: ``paper_table(2, names="ours")`` with its rows
-        renamed by :data:`jiadf.paper.PAPER_TO_SYSTEM`.  None where the paper has no numbers.
+        renamed by :data:`jiadf.evaluation.paper.PAPER_TO_SYSTEM`; None where the paper has none.
     ours : DataFrame
-        `system`, `metric`, `value`, `low`, `high`; where there is a `label`, only its ``mean``
-        rows: the answer of :func:`jiadf.results.summarise_seeds`, of one part of the data.
+        `system`, `metric`, `value`, `low`, `high`: the answer of
+        :func:`jiadf.evaluation.paired_tests.score_all`.
     metrics : sequence of str
         Names that both use; what one of them lacks is not drawn.
     paper_name, our_name : str
@@ -118,13 +119,11 @@ def table_beside(
     Raises
     ------
     ValueError
-        If a system has several rows for a metric, e.g. of several parts.
+        If a system has several rows for a metric.
     """
-    if "label" in ours:
-        ours = ours[ours["label"] == "mean"]
     ours = ours[ours["metric"].isin(list(metrics))]
     if ours.duplicated(["system", "metric"]).any():
-        raise ValueError("a system has several rows for a metric: choose one part of the data")
+        raise ValueError("a system has several rows for a metric")
     systems = list(dict.fromkeys([*([] if paper is None else paper.index), *ours["system"]]))
     figure, axes = _panels(len(metrics), len(systems))
     y = np.arange(len(systems))
@@ -146,32 +145,56 @@ def table_beside(
     return figure
 
 
-def class_heatmap(ours: pd.DataFrame, metric: str = "Dice") -> Figure:
-    """Draw one metric of every class and system; the classes' lesions stand below their names.
+def dot_interval(
+    table: pd.DataFrame,
+    value: str = "value",
+    low: str = "low",
+    high: str = "high",
+    label: str = "label",
+    group: str | None = None,
+    reference: str | None = None,
+    xlabel: str = "",
+    reference_name: str = "paper",
+) -> Figure:
+    """Draw values as dots with their intervals as lines, one row a label.
 
     Parameters
     ----------
-    ours : DataFrame
-        The answer of :func:`jiadf.results.summarise_seeds`, of one part of the data.
-    metric : str
-        One of its metrics that exist by class, e.g. ``AUC`` or ``Dice``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such metric, or a system has several rows for a class.
+    table : DataFrame
+        Rows are drawn in their order, from the top.
+    value, low, high, label : str
+        Columns of `table`.
+    group : str, optional
+        A column whose values are drawn in colours of their own, beside one another, in each row.
+    reference : str, optional
+        A column of values to compare with (NaN for none), drawn as hollow diamonds.
+    xlabel : str
+        What is measured.
+    reference_name : str
+        What the legend calls the reference.
     """
-    rows = ours[(ours["metric"] == metric) & (ours["label"] != "mean")]
-    if rows.empty:
-        raise ValueError(f"no metric {metric!r} by class")
-    if rows.duplicated(["system", "label"]).any():
-        raise ValueError("a system has several rows for a class: choose one part of the data")
-    systems, classes = rows["system"].unique(), rows["label"].unique()
-    wide = rows.pivot(index="system", columns="label", values="value").loc[systems, classes]
-    counts = rows.drop_duplicates("label").set_index("label")["lesions"]
-    figure, ax = subplots(figsize=(WIDTH, 1.7 + 0.42 * len(systems)))
-    heatmap(ax, wide, vmax=1, cbar_kws={"label": metric})
-    names = [f"{name}\n{counts[name]:,}" for name in classes]
-    ax.set_xticks(ax.get_xticks(), names, rotation=0, fontsize=8)
-    ax.set(xlabel="class, and its lesions", ylabel="")
+    names = list(dict.fromkeys(table[label]))
+    groups = [None] if group is None else list(dict.fromkeys(table[group]))
+    step = 0.62 / len(groups)
+    figure, ax = subplots(figsize=(WIDTH, 1.2 + len(names) * max(0.34, 0.2 * len(groups))))
+    for g, name in enumerate(groups):
+        rows = table if name is None else table[table[group] == name]
+        y = [names.index(entry) + (g - (len(groups) - 1) / 2) * step for entry in rows[label]]
+        colour, marker = PALETTE[g % len(PALETTE)], "osv^<>pP"[g % 8]
+        ax.hlines(y, rows[low], rows[high], color=colour, lw=2.2, alpha=0.75)
+        ax.plot(rows[value], y, marker, color=colour, mec="white", ms=7.5, label=name)
+    if reference is not None:
+        rows = table.drop_duplicates(label)
+        y = [names.index(entry) for entry in rows[label]]
+        ax.plot(
+            rows[reference], y, "D", mfc="none", mec="black", mew=1.3, ms=8, label=reference_name
+        )
+    if group is not None or reference is not None:
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="both")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
     return figure

@@ -18,9 +18,9 @@ from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.thresholds import Thresholds, choose_strength, fit_thresholds
 from jiadf.files import atomic
-from jiadf.results import truth_codes
 from jiadf.submission.benchmark_file import SubmissionError, validate_submission, write_submission
 from jiadf.submission.ensemble import predict_ensemble
+from jiadf.training.inputs import targets
 from jiadf.training.run_folder import Run, RunError
 
 
@@ -164,7 +164,7 @@ def fit_on_test_folds(runs: Sequence[Run], strength: float | None = None) -> Thr
         See :mod:`jiadf.evaluation.thresholds`; None chooses it by cross-validation over the folds.
     """
     table = out_of_fold_table(runs)
-    truth, prob = truth_codes(table["label"]), table[list(CLASSES)].to_numpy()
+    truth, prob = targets(table), table[list(CLASSES)].to_numpy()
     folds = table["fold"].to_numpy()
     if strength is None:
         if len(np.unique(folds)) < 2:

@@ -7,7 +7,6 @@ from filelock import FileLock
 from jiadf.config import ParameterError
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.metrics import summary
-from jiadf.results import truth_codes
 from jiadf.training import grid as module
 from jiadf.training import inputs
 from jiadf.training.grid import (
@@ -284,7 +283,7 @@ def test_pooled_predictions_hold_every_lesion_once(made, lesions):
     one = Run(folder / "all" / "seed1-fold2").predictions.query("split == 'test'")
     shown = pooled["all"][1].loc[one.index, list(CLASSES)]
     pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
-    assert summary(truth_codes(table["label"]), probabilities(table))["macro_auc"] > 0
+    assert summary(targets(table), probabilities(table))["macro_auc"] > 0
 
 
 def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesions, cache_dir):

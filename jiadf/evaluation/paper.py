@@ -4,7 +4,7 @@ The tables are CSV files in ``book/results/paper`` (its README says where they c
 belong to the book and are not installed with the package, so this module works from a clone of the
 repository (an editable install), or with a folder given.
 
-    >>> from jiadf.paper import paper_table
+    >>> from jiadf.evaluation.paper import paper_table
     >>> paper_table(1, names="ours").loc["JI-ADF (ours)", "macro_ap"]  # doctest: +SKIP
     0.543
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PAPER_DIR = Path(__file__).resolve().parents[1] / "book" / "results" / "paper"
+PAPER_DIR = Path(__file__).resolve().parents[2] / "book" / "results" / "paper"
 TABLES = (1, 2, 3, 5)
 
 # "Precision" in Tables 1 to 3 is the mean *average precision* of Table 5, not its mean PPV.
@@ -88,7 +88,7 @@ def paper_table(n: int, names: str = "paper", directory: str | Path | None = Non
         1 compares methods, 2 modality subsets, 3 the paths of MMFA, 5 classes.
     names : {"paper", "ours"}
         Keep the paper's names, or use those of :func:`jiadf.evaluation.metrics.summary` for the
-        columns of Tables 1 to 3, and those of :func:`jiadf.evaluation.metrics.per_class_metrics`
+        columns of Tables 1 to 3, and those of :func:`jiadf.evaluation.metrics.class_table`
         for the rows and the mean of Table 5.
     directory : path, optional
         Folder of the CSV files; the repository's ``book/results/paper`` if not given.
