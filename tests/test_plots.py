@@ -12,15 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
 
 from jiadf import plots
-from jiadf.data.schema import CLASSES, IMAGE_TYPES, MONET, SITES
-from jiadf.evaluation import metrics
-from jiadf.paper import PAPER_TO_SYSTEM, paper_table
-
-# seaborn 0.13 calls matplotlib's boxplot in a way that matplotlib 3.11 gives up.
-pytestmark = pytest.mark.filterwarnings("ignore:vert:DeprecationWarning")
+from jiadf.data.schema import CLASSES
+from jiadf.evaluation.paper import PAPER_TO_SYSTEM, paper_table
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,45 +26,9 @@ def style():
 
 
 @pytest.fixture(scope="module")
-def lesions():
-    """A table as read_lesions gives it, with missing ages and sites."""
-    rng = np.random.default_rng(0)
-    labels = np.concatenate([np.arange(11), rng.integers(0, 11, 189)])
-    table = pd.DataFrame({"label": np.array(CLASSES)[labels], "age_approx": rng.normal(60, 9, 200)})
-    table["site"] = rng.choice(SITES, 200)
-    table.loc[:9, "age_approx"] = np.nan
-    table.loc[:19, "site"] = np.nan
-    for kind in IMAGE_TYPES:
-        for score in MONET:
-            table[f"{kind}_{score}"] = rng.random(200)
-    return table
-
-
-@pytest.fixture(scope="module")
-def prediction():
-    rng = np.random.default_rng(1)
-    truth = np.concatenate([np.arange(11), rng.integers(0, 11, 100)])
-    return truth, rng.dirichlet(np.full(11, 0.5), size=111)
-
-
-@pytest.fixture(scope="module")
 def gate():
     rng = np.random.default_rng(2)
     return rng.dirichlet([2, 1, 4], size=120), np.array(CLASSES)[np.arange(120) % 11]
-
-
-@pytest.fixture
-def epochs():
-    return pd.DataFrame(
-        {
-            "epoch": [1, 2, 3, 4],
-            "train_loss": [2.0, 1.5, 1.2, 1.0],
-            "val_loss": [2.1, 1.8, 1.7, 1.9],
-            "train_macro_f1": [0.1, 0.2, 0.4, 0.6],
-            "val_macro_f1": [0.1, 0.3, 0.3, 0.2],
-            "learning_rate": [1e-4, 1e-4, 1e-5, 1e-5],
-        }
-    )
 
 
 def tick_boxes(axis):
@@ -111,39 +70,6 @@ def names_on_y(ax):
     return [text.get_text() for text in ax.get_yticklabels()]
 
 
-@pytest.mark.parametrize("number", [1, 5])
-def test_image_pairs_puts_the_clinical_image_above(number):
-    light, dark = np.full((30, 40, 3), 250, np.uint8), np.full((60, 40, 3), 10, np.uint8)
-    figure = plots.image_pairs([(light, dark)] * number, [f"lesion {i}" for i in range(number)])
-    assert_sound(figure)
-    visible = [ax for ax in figure.axes if ax.get_visible()]
-    assert [ax.get_title() for ax in visible] == [f"lesion {i}" for i in range(number)]
-    below, above = visible[0].images
-    assert above.get_array().mean() == 250
-    assert above.get_extent()[2] > below.get_extent()[3]
-    assert below.get_extent()[3] == 1.5  # its own proportions
-    assert set(names_on_y(visible[0])) == set(IMAGE_TYPES)
-    with pytest.raises(ValueError, match="titles"):
-        plots.image_pairs([(light, dark)], [])
-
-
-def test_history_marks_the_first_best_epoch(epochs):
-    figure = plots.history(epochs)
-    assert_sound(figure)
-    assert len(figure.axes) == 3
-    assert figure.axes[1].texts[0].get_text() == "best: 0.300, epoch 2"
-    assert list(figure.axes[0].lines[1].get_ydata()) == epochs["val_loss"].tolist()
-    assert list(figure.axes[2].lines[0].get_ydata()) == epochs["learning_rate"].tolist()
-
-
-def test_history_needs_no_rate_and_no_training_metric(epochs):
-    short = epochs.drop(columns=["learning_rate", "train_macro_f1", "epoch"]).head(1)
-    figure = plots.history(short)
-    assert_sound(figure)
-    assert len(figure.axes) == 2
-    assert len(plots.history(epochs.rename(columns={"learning_rate": "lr"})).axes) == 3
-
-
 def test_dot_interval_draws_every_group_and_the_reference_once():
     table = pd.DataFrame(
         {
@@ -168,60 +94,6 @@ def test_dot_interval_draws_every_group_and_the_reference_once():
     assert_sound(plots.dot_interval(table.head(2)))
 
 
-def test_per_class_intervals_shows_the_metric_asked_for(prediction):
-    table = metrics.bootstrap_per_class(*prediction, n=20)
-    reference = pd.Series({"BCC": 0.9})
-    figure = plots.per_class_intervals(table, "AUC", reference=reference)
-    assert_sound(figure)
-    ax = figure.axes[0]
-    expected = table[table["metric"] == "AUC"]["value"]
-    np.testing.assert_allclose(ax.lines[0].get_xdata(), expected)
-    assert np.isfinite(ax.lines[1].get_xdata()).sum() == 1
-    assert_sound(plots.per_class_intervals(table))
-    with pytest.raises(ValueError, match="no metric 'F2'; there are AUC"):
-        plots.per_class_intervals(table, "F2")
-
-
-@pytest.mark.parametrize("scheme", ["width", "mass"])
-def test_reliability_shows_full_bins_and_the_error(prediction, scheme):
-    bins = metrics.reliability_bins(*prediction, scheme=scheme)
-    figure = plots.reliability(bins)
-    assert_sound(figure)
-    above, below = figure.axes
-    full = bins[bins["count"] > 0]
-    np.testing.assert_allclose([bar.get_height() for bar in above.patches], full["accuracy"])
-    assert sum(bar.get_height() for bar in below.patches) == pytest.approx(100)
-    error = metrics.expected_calibration_error(*prediction, scheme=scheme)
-    assert above.get_title(loc="left") == f"expected calibration error {error:.3f}"
-
-
-def test_confusion_counts_lesions_and_keeps_absent_classes():
-    figure = plots.confusion(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
-    assert_sound(figure)
-    ax = figure.axes[0]
-    shares = np.asarray(ax.collections[0].get_array()).reshape(11, 11)
-    assert shares[0, 0] == pytest.approx(200 / 3)
-    assert shares[1, 1] == 100
-    assert shares[2:].sum() == 0
-    assert [text.get_text() for text in ax.texts if text.get_text()] == ["2", "1", "1"]
-    assert names_on_y(ax)[:3] == ["AKIEC  (3)", "BCC  (1)", "BEN_OTH  (0)"]
-
-
-@pytest.mark.parametrize(("heads", "visible"), [(1, 1), (4, 4), (5, 5)])
-def test_attention_heads_draws_each_head(heads, visible):
-    attention = np.random.default_rng(0).dirichlet([1, 1], size=(3, heads, 2))
-    figure = plots.attention_heads(attention)
-    assert_sound(figure)
-    drawn = [ax for ax in figure.axes if ax.get_visible()]
-    assert len(drawn) == visible
-    for ax, expected in zip(drawn, attention.mean(0), strict=True):
-        np.testing.assert_allclose(np.ravel(ax.collections[0].get_array()), expected.ravel())
-        assert [t.get_text() for t in ax.texts] == [f"{value:.2f}" for value in expected.ravel()]
-    assert names_on_y(drawn[0]) == ["image", "metadata"]
-    with pytest.raises(ValueError, match="3 tokens"):
-        plots.attention_heads(attention, tokens=("a", "b", "c"))
-
-
 def test_gate_simplex_puts_corners_and_means_where_they_belong(gate):
     figure = plots.gate_simplex(np.eye(3), ["a", "b", "c"])
     assert_sound(figure)
@@ -239,27 +111,13 @@ def test_gate_simplex_puts_corners_and_means_where_they_belong(gate):
     np.testing.assert_allclose(mean, [share[1] + share[2] / 2, share[2] * 3**0.5 / 2])
 
 
-def test_gate_by_class_draws_a_box_a_branch_and_class(gate):
-    figure = plots.gate_by_class(*gate)
-    assert_sound(figure)
-    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
-    assert len(boxes) == 33
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["image", "metadata", "joint"]
-    assert names_on_y(figure.axes[0])[0] == "AKIEC  (11)"
-    two = plots.gate_by_class(np.full((4, 2), 0.5), list("aabb"), branches=("image", "joint"))
-    assert_sound(two)
-
-
-@pytest.mark.parametrize("draw", [plots.gate_simplex, plots.gate_by_class])
-def test_weights_off_the_simplex_are_refused(draw):
+def test_weights_off_the_simplex_are_refused():
     with pytest.raises(ValueError, match="sum to 1"):
-        draw(np.full((2, 3), 0.5), ["a", "b"])
+        plots.gate_simplex(np.full((2, 3), 0.5), ["a", "b"])
     with pytest.raises(ValueError, match="shape"):
-        draw(np.full((2, 3), 1 / 3), ["a"])
-    if draw is plots.gate_simplex:
-        with pytest.raises(ValueError, match="3 corners"):
-            draw(np.full((2, 2), 0.5), ["a", "b"], branches=("image", "joint"))
+        plots.gate_simplex(np.full((2, 3), 1 / 3), ["a"])
+    with pytest.raises(ValueError, match="3 corners"):
+        plots.gate_simplex(np.full((2, 2), 0.5), ["a", "b"], branches=("image", "joint"))
 
 
 METRICS = ["macro_auc", "macro_ap", "mean_accuracy", "mean_sensitivity", "mean_dice", "nll"]

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from isic_challenge_scoring import metrics as official_metrics
 from isic_challenge_scoring.classification import ClassificationMetric, ClassificationScore
 from sklearn import metrics as skm
 
 from jiadf.data.schema import CLASSES
-from jiadf.evaluation import metrics, weighted
+from jiadf.evaluation import metrics
+from jiadf.evaluation.bootstrap import stratified_weights
+from jiadf.evaluation.calibration import expected_calibration_error
 
 OFFICIAL = {
     "auc": "AUC",
@@ -58,14 +59,14 @@ def official_category(truth, prob, k):
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # the scorer's own
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("decimals", [None, 1])
-def test_per_class_metrics_equal_the_official_scorer(seed, decimals):
+def test_class_table_equal_the_official_scorer(seed, decimals):
     truth, prob = draw(seed, decimals=decimals)
     one_hot = pd.DataFrame(np.eye(11)[truth], columns=CLASSES)
     weights = pd.DataFrame({"score_weight": 1.0, "validation_weight": 1.0}, index=one_hot.index)
     expected = ClassificationScore(
         one_hot, pd.DataFrame(prob, columns=CLASSES), weights, ClassificationMetric.AUC
     )
-    table = metrics.per_class_metrics(truth, prob)
+    table = metrics.class_table(truth, prob)
     assert list(table.columns) == ["mean", *CLASSES]
     for theirs, ours in OFFICIAL.items():
         np.testing.assert_allclose(
@@ -94,7 +95,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_degenerate_inputs_equal_the_official_scorer(case):
     truth, prob = DEGENERATE[case]
-    table = metrics.per_class_metrics(truth, prob)
+    table = metrics.class_table(truth, prob)
     for k, name in enumerate(CLASSES):
         expected = official_category(truth, prob, k)
         if expected is None:  # it has no answer for a class that no lesion has
@@ -114,21 +115,10 @@ def test_degenerate_inputs_equal_the_official_scorer(case):
 
 
 def test_threshold_is_strict_and_undefined_ratios_are_one():
-    table = metrics.per_class_metrics(np.array([0, 1]), [[0.5, 0.5]] * 2, classes=("a", "b"))
+    table = metrics.class_table(np.array([0, 1]), [[0.5, 0.5]] * 2, classes=("a", "b"))
     assert table.loc["sensitivity", "a"] == 0  # 0.5 is not larger than 0.5
     assert table.loc["PPV", "a"] == 1  # never called: 0/0
     assert metrics.summary(np.array([0, 1]), [[0.5, 0.5]] * 2)["macro_f1_at_half"] == 0
-
-
-@pytest.mark.parametrize("floor", [0.25, 0.8, 1.0])
-@pytest.mark.parametrize("seed", range(5))
-def test_auc_above_sensitivity_equals_the_official_scorer(seed, floor):
-    rng = np.random.default_rng(seed)
-    positive, scores = rng.random(50) < 0.3, rng.random(50).round(1)
-    expected = official_metrics.auc_above_sensitivity(
-        pd.Series(positive.astype(float)), pd.Series(scores), pd.Series(np.ones(50)), floor
-    )
-    assert metrics.auc_above_sensitivity(positive, scores, floor) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -177,51 +167,29 @@ def slow_ece(truth, prob, bins):
 @pytest.mark.parametrize("bins", [1, 7, 15])
 def test_ece_equals_a_direct_transcription(bins):
     truth, prob = draw(3, lesions=120)
-    ours = metrics.expected_calibration_error(truth, prob, bins=bins)
+    ours = expected_calibration_error(truth, prob, bins=bins)
     assert ours == pytest.approx(slow_ece(truth, prob, bins), abs=1e-12)
 
 
 def test_ece_of_known_predictions():
     prob = np.array([[0.8, 0.2]] * 10)
     truth = np.array([0] * 8 + [1] * 2)
-    assert metrics.expected_calibration_error(truth, prob) == pytest.approx(0, abs=1e-12)
-    assert metrics.expected_calibration_error(np.ones(10, int), prob) == pytest.approx(0.8)
-    assert metrics.expected_calibration_error(np.zeros(10, int), prob, scheme="mass") == (
+    assert expected_calibration_error(truth, prob) == pytest.approx(0, abs=1e-12)
+    assert expected_calibration_error(np.ones(10, int), prob) == pytest.approx(0.8)
+    assert expected_calibration_error(np.zeros(10, int), prob, scheme="mass") == (
         pytest.approx(0.2)
     )
 
 
-def test_mass_bins_hold_equally_many_and_keep_ties_together():
-    truth, prob = draw(4, lesions=300)
-    table = metrics.reliability_bins(truth, prob, bins=10, scheme="mass")
-    assert table["count"].sum() == 300
-    assert table["count"].between(29, 31).all()
-    tied = metrics.reliability_bins(truth, prob.round(1), bins=10, scheme="mass")
-    assert len(tied) < 10
-    confidence = prob.round(1).max(1)
-    for row in tied.itertuples():
-        inside = (confidence > row.lower) & (confidence <= row.upper)
-        if row.Index:
-            assert inside.sum() == row.count
-
-
-def test_reliability_bins_have_nan_where_empty():
-    table = metrics.reliability_bins(np.array([0, 1]), np.eye(2)[[0, 1]], bins=15)
-    assert len(table) == 15
-    assert table["count"].tolist() == [0] * 14 + [2]
-    assert table["accuracy"].isna().sum() == 14
-    assert table["gap"].iloc[-1] == 0
-
-
 def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
     truth, prob = draw(5, lesions=150, decimals=2)
-    draws = weighted.stratified_weights(truth, 4, seed=1)
-    fast, classwise = weighted.summary(truth, prob, draws), weighted.per_class(truth, prob, draws)
+    draws = stratified_weights(truth, 4, seed=1)
+    fast, classwise = metrics.summary(truth, prob, draws), metrics.per_class(truth, prob, draws)
     for r, weights in enumerate(draws.astype(int)):
         t, p = np.repeat(truth, weights), np.repeat(prob, weights, axis=0)
         for name, value in metrics.summary(t, p).items():
             assert fast[name][r] == pytest.approx(value, abs=1e-9), name
-        table = metrics.per_class_metrics(t, p)
+        table = metrics.class_table(t, p)
         for metric in metrics.BENCHMARK_METRICS:
             np.testing.assert_allclose(
                 classwise[metric][r], table.loc[metric, list(CLASSES)], atol=1e-9
@@ -230,47 +198,9 @@ def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
 
 def test_resamples_keep_the_class_counts():
     truth, _ = draw(6, lesions=90)
-    draws = weighted.stratified_weights(truth, 20, seed=0)
+    draws = stratified_weights(truth, 20, seed=0)
     assert ((draws @ np.eye(11)[truth]) == np.bincount(truth)).all()
     assert (draws != 1).any()
-
-
-def test_bootstrap_intervals_are_reproducible_ordered_and_widen_with_level():
-    truth, prob = draw(7, lesions=250)
-    wide = metrics.bootstrap_intervals(truth, prob, n=200, seed=3)
-    assert list(wide.columns) == ["metric", "value", "low", "high"]
-    assert wide["metric"].tolist() == list(metrics.SUMMARY_METRICS)
-    pd.testing.assert_frame_equal(wide, metrics.bootstrap_intervals(truth, prob, n=200, seed=3))
-    other = metrics.bootstrap_intervals(truth, prob, n=200, seed=4)
-    assert not np.allclose(wide["low"], other["low"])
-    assert (other["value"] == wide["value"]).all()
-    narrow = metrics.bootstrap_intervals(truth, prob, n=200, seed=3, level=0.5)
-    assert (wide["high"] - wide["low"] > narrow["high"] - narrow["low"]).all()
-    f1 = wide.set_index("metric").loc["top1_accuracy"]
-    assert f1["low"] < f1["value"] < f1["high"]
-
-
-def test_bootstrap_interval_of_accuracy_has_the_binomial_width():
-    truth = np.zeros(400, int)
-    prob = np.where(np.arange(400)[:, None] % 4 == 0, [0.1, 0.9], [0.9, 0.1])  # 3 in 4 are right
-    table = metrics.bootstrap_intervals(truth, prob, n=2000).set_index("metric")
-    row = table.loc["top1_accuracy"]
-    half_width = 1.96 * np.sqrt(0.75 * 0.25 / 400)
-    assert row["value"] == 0.75
-    assert (row["high"] - row["low"]) / 2 == pytest.approx(half_width, rel=0.1)
-
-
-def test_bootstrap_per_class_holds_every_cell():
-    truth, prob = draw(8, lesions=100)
-    table = metrics.bootstrap_per_class(truth, prob, n=50)
-    assert len(table) == 9 * 11
-    wide = table.pivot(index="metric", columns="label", values="value")
-    expected = metrics.per_class_metrics(truth, prob)
-    np.testing.assert_allclose(
-        wide.loc[list(expected.index), list(CLASSES)], expected[list(CLASSES)]
-    )
-    assert table.query("metric == 'AUC'")["lesions"].tolist() == np.bincount(truth).tolist()
-    assert (table["low"] <= table["high"]).all()
 
 
 def test_score_is_ready_for_json():
@@ -303,14 +233,32 @@ def test_unusable_input_is_refused(truth, prob, message):
 
 def test_unusable_arguments_are_refused():
     truth, prob = np.array([0, 1]), np.eye(2)
-    with pytest.raises(ValueError, match="class names"):
-        metrics.per_class_metrics(truth, prob)
     with pytest.raises(ValueError, match="scheme"):
-        metrics.expected_calibration_error(truth, prob, scheme="equal")
+        expected_calibration_error(truth, prob, scheme="equal")
     with pytest.raises(ValueError, match="bins"):
-        metrics.reliability_bins(truth, prob, bins=0)
-    with pytest.raises(ValueError, match="level"):
-        metrics.bootstrap_intervals(truth, prob, level=95)
+        expected_calibration_error(truth, prob, bins=0)
+    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, np.nan], np.ones((2, 3))):
+        with pytest.raises(ValueError, match="sample_weight"):
+            metrics.summary(truth, prob, weights)
+
+
+def test_one_weighting_gives_numbers_and_equals_scikit_learns():
+    truth, prob = draw(11, lesions=200)
+    weights = np.random.default_rng(0).uniform(0.1, 3, 200)
+    ours, top = metrics.summary(truth, prob, weights), prob.argmax(1)
+    one_hot = np.eye(11)[truth]
+    expected = {
+        "macro_auc": skm.roc_auc_score(truth, prob, multi_class="ovr", sample_weight=weights),
+        "macro_ap": skm.average_precision_score(one_hot, prob, sample_weight=weights),
+        "macro_f1": skm.f1_score(truth, top, average="macro", sample_weight=weights),
+        "nll": skm.log_loss(truth, prob, sample_weight=weights),
+    }
+    assert {name: ours[name] for name in expected} == pytest.approx(expected)
+    several = metrics.summary(truth, prob, np.stack([np.ones(200), weights]))
+    assert several["macro_auc"].tolist() == pytest.approx(
+        [metrics.summary(truth, prob)["macro_auc"], ours["macro_auc"]]
+    )
+    assert metrics.per_class(truth, prob, weights)["AUC"].shape == (11,)
 
 
 @st.composite
@@ -325,18 +273,16 @@ def predictions(draw_from):
 
 @settings(max_examples=60, deadline=None)
 @given(predictions())
-def test_both_implementations_agree_and_stay_in_range(pair):
+def test_values_stay_in_range_and_equal_the_official_scorers(pair):
     truth, prob = pair
     ours = metrics.summary(truth, prob)
-    fast = weighted.summary(truth, prob, np.ones((1, len(truth))))
     for name, value in ours.items():
-        assert fast[name][0] == pytest.approx(value, abs=1e-9, nan_ok=True), name
         if name not in ("nll", "brier") and not np.isnan(value):
             assert -1e-9 <= value <= 1 + 1e-9
     for k in range(3):
         expected = official_category(truth, prob, k)
         if expected is not None:
-            table = metrics.per_class_metrics(truth, prob, classes=range(3))
+            table = metrics.class_table(truth, prob, classes=range(3))
             for theirs, name in OFFICIAL.items():
                 assert table.loc[name, k] == pytest.approx(expected[theirs], abs=1e-9, nan_ok=True)
 
@@ -350,6 +296,6 @@ def test_order_of_lesions_does_not_matter(pair, random):
     before, after = metrics.summary(truth, prob), metrics.summary(truth[order], prob[order])
     assert after == pytest.approx(before, nan_ok=True)
     for scheme in ("width", "mass"):
-        assert metrics.expected_calibration_error(
+        assert expected_calibration_error(
             truth[order], prob[order], scheme=scheme
-        ) == pytest.approx(metrics.expected_calibration_error(truth, prob, scheme=scheme))
+        ) == pytest.approx(expected_calibration_error(truth, prob, scheme=scheme))

@@ -1,4 +1,4 @@
-"""Paired comparisons against slow transcriptions and scipy, their calibration, and the words."""
+"""Paired comparisons against slow transcriptions and scipy, and their calibration."""
 
 import numpy as np
 import pandas as pd
@@ -7,18 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from jiadf.evaluation import metrics, weighted
+from jiadf.evaluation import metrics
+from jiadf.evaluation.bootstrap import stratified_weights
 from jiadf.evaluation.metrics import SUMMARY_METRICS
 from jiadf.evaluation.paired_tests import (
     COMPARISON_COLUMNS,
     compare_all,
-    compare_paired,
     compare_pairs,
     holm,
     score_all,
 )
-from jiadf.paper import claims
-from jiadf.verdicts import METRIC_NAMES, decimals, judge_claims, sentence, verdict
 
 
 def labels(rng, lesions, classes):
@@ -29,6 +27,12 @@ def predict(rng, truth, classes, skill):
     logits = rng.normal(size=(len(truth), classes))
     logits[np.arange(len(truth)), truth] += skill
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def compare_paired(truth, a, b, names=None, **options):
+    """Compare one pair."""
+    table = compare_pairs(truth, {"a": a, "b": b}, [("a", "b")], names, **options)
+    return table.drop(columns=["system", "reference", "p_holm"])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def test_differences_and_intervals_equal_a_slow_transcription(small):
     expected = mean_summary(truth, a) - mean_summary(truth, b)
     np.testing.assert_allclose(table["difference"], expected[table.index], atol=1e-12)
     draws = []
-    for weights in weighted.stratified_weights(truth, 12, seed=3).astype(int):
+    for weights in stratified_weights(truth, 12, seed=3).astype(int):
         rows = np.repeat(np.arange(len(truth)), weights)
         draws.append(
             mean_summary(truth[rows], [p[rows] for p in a])
@@ -195,7 +199,6 @@ def test_absent_and_single_classes_give_no_nonsense():
     table = table.set_index("metric")
     assert table.loc["macro_auc", ["difference", "low", "high", "p", "p_holm"]].isna().all()
     assert table.loc["nll"].notna().all()
-    assert verdict(table.reset_index(), "a", "b", "macro_auc") == "cannot be told apart"
 
 
 def test_holm_equals_values_by_hand():
@@ -237,85 +240,6 @@ def test_compare_all_adjusts_over_the_systems_within_a_metric(small):
     pd.testing.assert_frame_equal(alone, table[table["system"] == "a"][kept])
 
 
-def comparison(*rows):
-    """A table of rows (system, reference, metric, difference, low, high, p_holm)."""
-    columns = ["system", "reference", "metric", "difference", "low", "high", "p_holm"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-TABLE = comparison(
-    ("C", "CDM", "macro_auc", -0.0712, -0.1034, -0.0391, 0.004),
-    ("CD", "CDM", "macro_auc", 0.0123, -0.0123, 0.0345, 0.7),
-    ("M", "CDM", "macro_auc", 0.0212, 0.0191, 0.0234, 0.01),
-    ("C", "CDM", "nll", 0.3, 0.1, 0.5, 0.004),
-)
-
-
-def test_verdict_needs_significance_and_the_right_direction():
-    assert verdict(TABLE, "CDM", "C", "macro_auc") == "holds"
-    assert verdict(TABLE, "C", "CDM", "macro_auc") == "does not hold"
-    assert verdict(TABLE, "M", "CDM", "macro_auc") == "holds"
-    assert verdict(TABLE, "M", "CDM", "macro_auc", alpha=0.005) == "cannot be told apart"
-    assert verdict(TABLE, "CDM", "CD", "macro_auc") == "cannot be told apart"
-    assert verdict(TABLE, "CDM", "C", "nll") == "holds"  # less is better
-    with pytest.raises(ValueError, match="not compared"):
-        verdict(TABLE, "C", "M", "macro_auc")
-
-
-def test_sentence_says_what_stands_with_the_decimals_its_interval_allows():
-    assert sentence(TABLE, "macro_auc") == (
-        "Macro AUC: C is below CDM by 0.07 (95 % interval 0.04 to 0.10) and M is above CDM by "
-        "0.021 (95 % interval 0.019 to 0.023) (paired permutation test, Holm-adjusted over 3 "
-        "comparisons, p < 0.05). CD cannot be told apart from CDM at this sample size."
-    )
-    assert sentence(TABLE, "nll") == (
-        "Negative log-likelihood: C is above CDM by 0.3 (95 % interval 0.1 to 0.5) "
-        "(paired permutation test, p < 0.05)."
-    )
-    none = TABLE.assign(p_holm=[0.2, 0.7, np.nan, 1], reference=["CDM", "CDM", "D", "CDM"])
-    assert sentence(none, "macro_auc") == (
-        "Macro AUC: C and CD cannot be told apart from CDM and M cannot be told apart from D at "
-        "this sample size (paired permutation test, Holm-adjusted over 3 comparisons, p ≥ 0.05)."
-    )
-    with pytest.raises(ValueError, match="there are macro_auc, nll"):
-        sentence(TABLE, "brier")
-
-
-def test_sentence_shows_an_interval_beyond_zero_with_its_sign():
-    table = comparison(("a", "b", "macro_f1", -0.05, -0.11, 0.012, 0.04))
-    assert "below b by 0.05 (95 % interval −0.01 to 0.11)" in sentence(table, "macro_f1")
-    table = comparison(("a", "b", "macro_f1", 0.05, -0.001, 0.11, 0.04))
-    assert "above b by 0.05 (95 % interval 0.00 to 0.11)" in sentence(table, "macro_f1")
-
-
-@pytest.mark.parametrize(
-    ("half", "expected"), [(30, 0), (0.3, 1), (0.04, 2), (0.004, 3), (0.0004, 3), (0, 3)]
-)
-def test_decimals_follow_half_the_width(half, expected):
-    assert decimals(-half, half) == expected
-
-
-def test_every_metric_has_a_name():
-    assert set(METRIC_NAMES) == set(SUMMARY_METRICS)
-
-
-def test_judge_claims_adjusts_for_the_claims_made(small):
-    truth, a, b = small
-    rng = np.random.default_rng(5)
-    systems = {"skip": b, "attention": a, "both": [predict(rng, truth, 4, 4.0)] * 2}
-    made = claims("Table 3")
-    made = pd.concat([made, made.tail(1).assign(metric="macro_auc")], ignore_index=True)
-    judged = judge_claims(made, truth, systems, n=199)
-    pd.testing.assert_frame_equal(judged[list(made.columns)], made)
-    of_dice = judged[judged["metric"] == "mean_dice"]
-    np.testing.assert_allclose(of_dice["p_holm"], holm(of_dice["p"]))
-    only = judged[judged["metric"] == "macro_auc"]  # claimed of one pair: nothing to adjust for
-    np.testing.assert_allclose(only["p_holm"], only["p"])
-    assert set(judged["verdict"]) == {"holds"}
-    with pytest.raises(ValueError, match="no predictions of both"):
-        judge_claims(made, truth, {"skip": b, "attention": a})
-
-
 def test_leaving_the_curves_out_changes_no_other_metric():
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 11, 60)
@@ -323,16 +247,6 @@ def test_leaving_the_curves_out_changes_no_other_metric():
     few = compare_paired(truth, a, b, ["macro_f1_at_half", "nll"], n=50)
     many = compare_paired(truth, a, b, n=50).set_index("metric").loc[few["metric"]].reset_index()
     assert few.equals(many[few.columns])
-
-
-def test_a_sentence_counts_many_systems_and_names_few():
-    rows = [(f"s{i}", "a", "macro_f1", 0.0, -0.1, 0.1, 1.0) for i in range(8)]
-    told = sentence(comparison(*rows), "macro_f1")
-    assert "none of the 8 other systems can be told apart from a" in told
-    rows.append(("worse", "a", "macro_f1", -0.2, -0.3, -0.1, 0.001))
-    told = sentence(comparison(*rows), "macro_f1")
-    assert "worse is below a by 0.2" in told
-    assert "The 8 other systems cannot be told apart from a" in told
 
 
 def test_scores_are_means_over_seeds_with_the_interval_of_the_mean(small):
@@ -348,10 +262,30 @@ def test_scores_are_means_over_seeds_with_the_interval_of_the_mean(small):
             assert row["value"] == pytest.approx(np.mean(each))
             assert row["sd"] == pytest.approx(np.std(each, ddof=1))
             assert row["low"] < row["value"] < row["high"]
-    weights = weighted.stratified_weights(truth, 200, 0)
-    draws = np.mean([weighted.summary(truth, prob, weights)["nll"] for prob in a], axis=0)
+    weights = stratified_weights(truth, 200, 0)
+    draws = np.mean([metrics.summary(truth, prob, weights)["nll"] for prob in a], axis=0)
     both = table.loc[("a", "nll"), ["low", "high"]].tolist()
     np.testing.assert_allclose(both, np.quantile(draws, [0.025, 0.975]))
     alone = score_all(truth, {"a": a[:1]}, ["nll"], n=10).iloc[0]
     assert np.isnan(alone["sd"])
     assert (alone["seeds"], alone["lesions"]) == (1, 60)
+
+
+def test_weights_of_lesions_are_repetitions_of_them(small):
+    truth, a, b = small
+    weights = np.random.default_rng(3).integers(1, 4, len(truth))
+    rows = np.repeat(np.arange(len(truth)), weights)
+    systems = {"a": a, "b": b}
+    repeated = {name: [p[rows] for p in seeds] for name, seeds in systems.items()}
+    names = ["macro_ap", "nll"]
+    ours = score_all(truth, systems, names, n=5, sample_weight=weights)
+    np.testing.assert_allclose(
+        ours["value"], score_all(truth[rows], repeated, names, n=5)["value"], atol=1e-12
+    )
+    pair = compare_all(truth, systems, "b", names, n=5, sample_weight=weights)
+    twice = compare_all(truth[rows], repeated, "b", names, n=5)
+    np.testing.assert_allclose(pair["difference"], twice["difference"], atol=1e-12)
+    ones = compare_all(truth, systems, "b", names, n=9, sample_weight=np.ones(len(truth)))
+    pd.testing.assert_frame_equal(ones, compare_all(truth, systems, "b", names, n=9))
+    with pytest.raises(ValueError, match="one weighting"):
+        score_all(truth, systems, names, sample_weight=np.ones((2, len(truth))))

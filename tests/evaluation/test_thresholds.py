@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from jiadf.data.schema import CLASSES
-from jiadf.evaluation.metrics import per_class_metrics, summary
+from jiadf.evaluation.metrics import class_table, summary
 from jiadf.evaluation.thresholds import (
     ThresholdError,
     Thresholds,
@@ -57,7 +57,7 @@ def test_the_ranking_within_a_class_is_untouched():
     truth, prob, _ = drawn()
     mapped = fit_thresholds(truth, prob, 20).apply(prob)
     rows = ["AUC", "AUC at sensitivity > 80 %", "average precision"]
-    before, after = (per_class_metrics(truth, p).loc[rows] for p in (prob, mapped))
+    before, after = (class_table(truth, p).loc[rows] for p in (prob, mapped))
     np.testing.assert_allclose(before, after, atol=1e-12)
     assert (np.argsort(prob, 0, kind="stable") == np.argsort(mapped, 0, kind="stable")).all()
 

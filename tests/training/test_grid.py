@@ -283,7 +283,7 @@ def test_pooled_predictions_hold_every_lesion_once(made, lesions):
     one = Run(folder / "all" / "seed1-fold2").predictions.query("split == 'test'")
     shown = pooled["all"][1].loc[one.index, list(CLASSES)]
     pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
-    assert summary(targets(table), probabilities(table))["macro_auc"] > 0
+    assert summary(inputs.targets(table), probabilities(table))["macro_auc"] > 0
 
 
 def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesions, cache_dir):
