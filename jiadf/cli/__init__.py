@@ -1,4 +1,4 @@
-"""The ``jiadf`` command: check, draw and download MILK10k; train, predict and score.
+"""The ``jiadf`` command: check and download MILK10k; train, predict and score.
 
 A fault of the input ends a command with a message on standard error and exit code 1; wrong usage
 with exit code 2, as Typer has it.
@@ -120,7 +120,7 @@ def train_command(
 @app.command("grid")
 @tells_faults
 def grid_command(
-    file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/paper.yaml.")],
+    file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/finetuned.yaml.")],
     data: DataOption,
     runs: Annotated[
         Path, typer.Option("--runs", help="Folder of the run folders.", show_default=False)

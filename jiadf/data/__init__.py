@@ -1,8 +1,8 @@
-"""MILK10k: read it, check it, download it, or draw a synthetic stand-in for it.
+"""MILK10k: read it, check it, download it; a sample of it lies here.
 
 ``read_lesions`` gives the table with a row a lesion that everything else starts from; ``check``
 finds every fault of a folder. The other modules are imported by name: ``schema`` (columns and
-categories), ``download`` (the official files) and ``synth`` (the synthetic set).
+categories), ``download`` (the official files) and ``sample`` (240 of its lesions).
 """
 
 from jiadf.data.check import check, find_stray_files

@@ -57,8 +57,7 @@ class Layout:
         folder = Path(root).expanduser().absolute()
         if not folder.is_dir():
             found = "is a file, not a folder" if folder.exists() else "does not exist"
-            remedy = "give the folder that holds the MILK10k tables; `jiadf download DIR` or"
-            remedy += " `jiadf synth DIR` makes one"
+            remedy = "give the folder that holds the MILK10k tables; `jiadf download DIR` gets one"
             raise DataError([Fault(MISSING_FOLDER, str(folder), None, found, remedy)])
         if part is not None:
             return cls(folder, part)

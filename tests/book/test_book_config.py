@@ -3,13 +3,11 @@
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 from pybtex.database import parse_file
 
 ROOT = Path(__file__).parents[2]
-# Written by book/build_status.py and, from book/cards, by book/build_cards.py.
-GENERATED = {"book/status", "book/model_card", "book/data_card"}
+GENERATED = {"book/status"}  # by book/build_status.py
 
 
 def toc_entries():
@@ -69,20 +67,12 @@ def test_bibliography_keys_are_unique_and_cited_keys_exist():
     assert len(set(keys)) == len(keys)
     cited = {
         key.strip()
-        for page in [*pages(), *(ROOT / "book/cards").glob("*.md")]
+        for page in pages()
         for group in re.findall(r"\{cite:\w+\}`([^`]+)`", page.read_text())
         for key in group.split(",")
     }
     assert cited
     assert cited <= set(keys)
-
-
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
-def test_each_prose_page_states_its_data(page):
-    if page.stem in {"references"}:
-        return
-    text = page.read_text()
-    assert "Data on this page" in text or "uses no data" in text
 
 
 def test_equations_keep_the_numbers_of_the_paper():

@@ -13,7 +13,7 @@ from jiadf.models.baselines import BASELINES
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.models.network import JIADF
 from jiadf.training import trainer
-from jiadf.training.grid import collect, load_grid, run_grid
+from jiadf.training.grid import Grid, collect, load_grid, run_grid
 from jiadf.training.network import build_network
 from jiadf.training.predict import predict
 from jiadf.training.trainer import Trainer, train
@@ -138,12 +138,10 @@ def test_the_default_is_the_papers_network(tiny_parameters):
 
 
 def test_a_grid_goes_on_without_panderms_file_and_says_so(lesions, cache_dir, tmp_path):
-    grid = load_grid("params/grids/table1.yaml")
-    base = grid.base | {"image_size": 32, "n_folds": 2, "epochs": 1}
-    systems = {name: grid.systems[name] for name in ("panderm", "vemfl")}
-    grid = grid.model_copy(
-        update={"base": base, "seeds": [0], "systems": systems, "protocol": "validation"}
-    )
+    panderm = {"method": "panderm", "backbone": "panderm_large", "backbone_weights": "absent.pth"}
+    systems = {"panderm": panderm, "vemfl": {"method": "vemfl"}}
+    base = {"image_size": 32, "n_folds": 2, "epochs": 1, "device": "cpu"}
+    grid = Grid(base=base, seeds=[0], systems=systems, protocol="validation")
     failed = run_grid(grid, lesions, tmp_path, cache_dir, progress=False)
     assert [run.system for run in failed] == ["panderm"]
     assert "does not exist" in (failed[0].path / "error.txt").read_text()
@@ -151,10 +149,7 @@ def test_a_grid_goes_on_without_panderms_file_and_says_so(lesions, cache_dir, tm
     assert state.to_dict() == {"panderm": "failed", "vemfl": "finished"}
 
 
-def test_table1_has_nine_methods_and_three_seeds():
-    grid = load_grid("params/grids/table1.yaml")
-    runs = list(grid.runs(Path("runs")))
-    methods = [run.parameters.method for run in runs]
-    assert set(methods) == {*BASELINES, "jif-mmfa", "ji-adf"}
-    assert len(grid.seeds) == 3
-    assert {run.parameters.regime for run in runs} == {"frozen"}
+def test_the_grid_of_all_systems_has_the_methods_of_table_1():
+    grid = load_grid("params/grids/finetuned.yaml")
+    methods = {run.parameters.method for run in grid.runs(Path("runs"))}
+    assert methods == {*BASELINES, "jif-mmfa", "ji-adf"} - {"panderm"}
