@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from book.execute import declared, known_names
-from jiadf.config import Parameters, read_yaml
+from jiadf.config import read_yaml
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
