@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from jiadf.data.augment import augment_batch
+from jiadf.data.augmentation import augment_batch
 
 
 @dataclass(frozen=True)

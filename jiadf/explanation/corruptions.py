@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from jiadf.data.transforms import augment_with_seed
+from jiadf.data.augmentation import augment_with_seed
 
 VERSION = 1  # part of the key of cached features: change it when a corruption changes
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -3,7 +3,7 @@
 Two things are cached: the features of a whole backbone (the `frozen` regime), and the output of
 its fixed first stages (`frozen_stages`), from which the other stages train. Either file holds one
 view of N images: float32 features (N, F), or float16 maps (N, h, w, C). View 0 is the image itself;
-the others are augmented (:mod:`jiadf.data.transforms`), every image from a seed of its own. The
+the others are augmented (:mod:`jiadf.data.augmentation`), every image from a seed of its own. The
 file's name is a digest of the images, the weights that were applied, the view, its seed and the
 augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on
 where it stopped.
@@ -23,8 +23,8 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
+from jiadf.data.augmentation import augment_with_seed, augmentation
 from jiadf.data.image_cache import CachedImages, default_cache_dir
-from jiadf.data.transforms import augment_with_seed, augmentation
 from jiadf.models.encoders import ImageEncoder, weights_fingerprint
 
 _NOTE_EVERY = 16  # batches between two notes of how far an extraction has come

@@ -236,7 +236,7 @@ def test_only_https_and_no_way_out_of_it(get, server, tmp_path, url):
     with pytest.raises(DownloadError, match="not an https"):
         fetch(url, tmp_path / "x")
     server.leads_to = url
-    with pytest.raises(DownloadError, match="not https|not allowed"):
+    with pytest.raises(DownloadError, match=r"not https|not allowed"):
         get()
 
 

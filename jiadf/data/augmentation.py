@@ -1,29 +1,64 @@
-"""Augmentation of a whole batch at once, on the device where it lies.
+"""Augmentation of lesion images: of a whole batch on its device, or of one image at a time.
 
-The distribution is that of :func:`jiadf.data.transforms.augmentation`, which augments one picture
-at a time: every image of a batch gets a crop, a flip, a quarter turn and an order of colour
-changes of its own. All of it takes a few kernels a batch and never waits for the device, so that a
-GPU can augment while it trains; :func:`augment_batch` draws from torch's global generator of that
-device.
+A lesion has no up or left, so flips and quarter turns are free; crops keep at least 70 % of the
+picture so that the lesion stays in it; colour changes stay small, and hue stays, because colour is
+evidence.
 
-Two things differ from one picture at a time, neither in distribution: crop, flip and turn are one
-resampling, which is exact, since a flip and a quarter turn move pixels only; and a picture is
-rounded to uint8 once, at the end, where torchvision cuts the fraction off after every step, about
-half a level a step. Crops are never larger than the picture that they fill, so that antialiasing
-would change nothing.
+:func:`augmentation` is that of torchvision, an image at a time; the views of the `frozen` regime
+are made with it. :func:`augment_batch` draws from the same distribution for every image of a batch
+for itself, in a few kernels that never wait for the device, so that a GPU can augment while it
+trains. Two things differ, neither in distribution: crop, flip and turn are one resampling, which
+is exact, since a flip and a quarter turn move pixels only; and a picture is rounded to uint8 once,
+at the end, where torchvision cuts the fraction off after every step, about half a level a step.
+Crops are never larger than the picture that they fill, so that antialiasing would change nothing.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from jiadf.data.transforms import CROP_RATIO, CROP_SCALE, JITTER
-
+CROP_SCALE, CROP_RATIO = (0.7, 1.0), (0.9, 1.1)  # share of the picture kept, width over height
+JITTER = 0.2  # brightness, contrast and saturation change by a factor of 1 ± this
 _TRIES = 10  # crops drawn before the whole picture is taken, as torchvision does
+
+
+class RandomQuarterTurn(v2.Transform):
+    """Turn by 0, 90, 180 or 270 degrees, each as likely; nothing is resampled."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
+        """Draw the number of quarter turns."""
+        return {"turns": int(torch.randint(4, ()))}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, int]) -> torch.Tensor:
+        """Turn the last two dimensions."""
+        return inpt.rot90(params["turns"], dims=(-2, -1))
+
+
+def augmentation(size: int) -> v2.Transform:
+    """Return the training augmentation: uint8 (3, H, W) to uint8 (3, ``size``, ``size``).
+
+    It draws from torch's global random state, once a picture.
+    """
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=CROP_SCALE, ratio=CROP_RATIO, antialias=True),
+            v2.RandomHorizontalFlip(),
+            RandomQuarterTurn(),
+            v2.ColorJitter(brightness=JITTER, contrast=JITTER, saturation=JITTER),
+        ]
+    )
+
+
+def augment_with_seed(image: torch.Tensor, transform: v2.Transform, seed: int) -> torch.Tensor:
+    """Apply ``transform`` so that the result depends on ``seed`` alone; global state is kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return transform(image)
 
 
 class Draws(NamedTuple):
