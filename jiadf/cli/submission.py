@@ -155,14 +155,25 @@ def validate_command(
     file: Annotated[Path, typer.Argument(help="CSV in submission format.")],
     data: DataOption,
     part: PartOption = None,
+    rewrite: Annotated[
+        Path | None, typer.Option(help="Write it here as `jiadf predict` would.")
+    ] = None,
 ) -> None:
-    """Tell every fault of a submission: columns, ranges, and each lesion of a folder once."""
+    """Tell what the benchmark's scorer would refuse in a submission, for the lesions of a folder.
+
+    What it accepts in another form (columns in another order, ids that end in .jpg), and columns of
+    whole numbers, which it refuses, can be rewritten.
+    """
     from jiadf.data.faults import format_faults
     from jiadf.data.read import read_lesions
-    from jiadf.submission.benchmark_file import validate_submission
+    from jiadf.submission import benchmark_file
 
     lesions = read_lesions(data, part, image_files=False).index
-    faults = validate_submission(file, lesions, source=str(data))
+    faults = benchmark_file.validate_submission(file, lesions, source=str(data))
+    if rewrite and all(fault.kind == benchmark_file.WHOLE_NUMBERS for fault in faults):
+        table = benchmark_file.read_submission(file)
+        benchmark_file.write_submission(rewrite, table.index, table)
+        file, faults = rewrite, []
     if faults:
         typer.echo(format_faults(faults, None), err=True)
         raise typer.Exit(1)
@@ -187,7 +198,10 @@ def score_command(
     lesions = read_submission(pred).index if subset else None
     result = score_files(pred, truth, lesions)
     table = pd.DataFrame(result["per_class"])
-    typer.echo(table.to_string(float_format="{:.3f}".format))
+    typer.echo(table.astype(float).to_string(float_format="{:.3f}".format))
+    for reason in dict.fromkeys(result["undefined"].values()):
+        codes = [code for code, why in result["undefined"].items() if why == reason]
+        typer.echo(f"no AUC (NaN) of {', '.join(codes)}: {reason}")
     typer.echo(headline(result["summary"]))
     if json_file:
         from jiadf.files import atomic

@@ -75,67 +75,74 @@ def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
     ragged : set of int
         Rows with fewer or more fields than the header, which were padded or cut.
     """
-    try:
-        content = read_regular(path)
-        for other, beginning in _OTHER_FORMATS.items():
-            if re.match(beginning, content, re.DOTALL):
-                fault = Fault(kinds.UNREADABLE_CSV, path.name, None, f"is {other}", _SAVE_REMEDY)
-                return None, [fault], set()
-        stream = io.StringIO(content.decode("utf-8-sig"), newline="")
-        return _parse(csv.reader(stream, strict=True), path.name)
-    except FileNotFoundError:
-        remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
-        fault = Fault(kinds.MISSING_CSV, path.name, None, "there is no such file", remedy)
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
-        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, _SAVE_REMEDY)
-    except OSError as error:
-        message = f"cannot be read ({error.strerror})"
-        remedy = "make it a plain file that you may read"
-        fault = Fault(kinds.UNREADABLE_CSV, path.name, None, message, remedy)
-    return None, [fault], set()
-
-
-def _parse(reader, name: str) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
-    found: list[Fault] = []
+    header, numbered, found = read_rows(path)
     rows, lines, ragged = [], [], set()
 
     def unreadable(row: int | None, message: str, remedy: str) -> None:
-        found.append(Fault(kinds.UNREADABLE_CSV, name, row, message, remedy))
+        found.append(Fault(kinds.UNREADABLE_CSV, path.name, row, message, remedy))
 
-    header: list[str] = []
-    line = 0
-    try:
-        for fields in reader:
-            line, start = reader.line_num, line + 1
-            if not any(field.strip() for field in fields):
-                continue  # a blank line, or a row of empty cells below a spreadsheet's last
-            if not header:
-                header = fields
-                if len(header) == 1 and re.search("[;\t]", header[0]):
-                    message = "has no commas between the columns"
-                    unreadable(start, message, "save the table with commas between the columns")
-                    return None, found, ragged
-                continue
-            if len(fields) != len(header):
-                message = f"has {len(fields)} fields where the header has {len(header)}"
-                unreadable(start, message, "complete the row, or restore the official file")
-                ragged.add(start)
-                fields = (fields + [""] * len(header))[: len(header)]
-            rows.append([None if field.strip() in MISSING else field for field in fields])
-            lines.append(start)
-    except csv.Error as error:
-        unreadable(line + 1, f"is not valid CSV ({error})", "close every quotation mark in the row")
-        return None, found, ragged
+    for line, fields in numbered:
+        if not any(field.strip() for field in fields):
+            continue  # a row of empty cells below a spreadsheet's last
+        if len(fields) != len(header):
+            message = f"has {len(fields)} fields where the header has {len(header)}"
+            unreadable(line, message, "complete the row, or restore the official file")
+            ragged.add(line)
+            fields = (fields + [""] * len(header))[: len(header)]
+        rows.append([None if field.strip() in MISSING else field for field in fields])
+        lines.append(line)
     if not rows:
-        message = "has a header but no rows" if header else "is empty"
-        unreadable(None, message, "restore the official file")
+        if not found:
+            unreadable(None, "has a header but no rows", "restore the official file")
         return None, found, ragged
     cells = pd.DataFrame(rows, columns=header, index=lines, dtype=object)
     repeated = cells.columns.duplicated()
     for column in cells.columns[repeated]:
         unreadable(1, f"names the column {column!r} twice", "keep one of the two columns")
     return cells.loc[:, ~repeated], found, ragged
+
+
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[Fault]]:
+    """Read a CSV file: its header, its rows under their line numbers, and why it could not be read.
+
+    Blank lines are left out.
+    """
+
+    def failed(kind: str, row: int | None, message: str, remedy: str):
+        return [], [], [Fault(kind, path.name, row, message, remedy)]
+
+    rows: list[tuple[int, list[str]]] = []
+    line = 0
+    try:
+        content = read_regular(path)
+        for other, beginning in _OTHER_FORMATS.items():
+            if re.match(beginning, content, re.DOTALL):
+                return failed(kinds.UNREADABLE_CSV, None, f"is {other}", _SAVE_REMEDY)
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        for fields in reader:
+            if len(fields) > 1 or any(field.strip() for field in fields):
+                rows.append((line + 1, fields))
+            line = reader.line_num
+    except FileNotFoundError:
+        remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
+        return failed(kinds.MISSING_CSV, None, "there is no such file", remedy)
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
+        return failed(kinds.UNREADABLE_CSV, None, message, _SAVE_REMEDY)
+    except OSError as error:
+        message = f"cannot be read ({error.strerror})"
+        remedy = "make it a plain file that you may read"
+        return failed(kinds.UNREADABLE_CSV, None, message, remedy)
+    except csv.Error as error:
+        remedy = "close every quotation mark in the row"
+        return failed(kinds.UNREADABLE_CSV, line + 1, f"is not valid CSV ({error})", remedy)
+    if not rows:
+        return failed(kinds.UNREADABLE_CSV, None, "is empty", "restore the official file")
+    line, header = rows[0]
+    if len(header) == 1 and re.search("[;\t]", header[0]):
+        message, remedy = "has no commas between the columns", "save the table with commas"
+        return failed(kinds.UNREADABLE_CSV, line, message, f"{remedy} between the columns")
+    return header, rows[1:], []
 
 
 def validate_cells(

@@ -1,19 +1,21 @@
 """The live benchmark's submission file: writing it, reading it, and saying what is wrong with it.
 
-A submission is a CSV with the columns ``lesion_id`` and the eleven classes in the order of
-:data:`jiadf.data.schema.CLASSES`, one row a lesion, every cell a probability in [0, 1].  Rows need
-not sum to 1.  The ground truth has the same columns, with one 1 a row and 0 elsewhere.
+A submission is a CSV with the columns ``lesion_id`` and the eleven classes, one row a lesion, every
+cell a probability in [0, 1]. Rows need not sum to 1. The ground truth has the same columns, with
+one 1 a row and 0 elsewhere.
 
     >>> from jiadf.submission.benchmark_file import score_files
     >>> score_files("predictions.csv", "MILK10k_Training_GroundTruth.csv")  # doctest: +SKIP
 
-All faults of a file are found in one pass and raised together, each naming file, row and remedy.
+What is accepted is what the benchmark's own scorer, ``isic-challenge-scoring``, accepts: columns
+in any order, ids that end in ``.jpg``, cells beyond the header's in all rows (which it does not
+read); no column of whole numbers only, which it takes for another type. The tests hold every rule
+to its verdicts. All faults of a file are found in one pass and raised together.
 """
-
-from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +26,20 @@ import pandas as pd
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.schema import CLASSES
+from jiadf.data.tables import read_rows
 from jiadf.evaluation.metrics import score
 from jiadf.files import atomic
 
 COLUMNS = ("lesion_id", *CLASSES)
 UNKNOWN_COLUMN = "unknown column"
-COLUMN_ORDER = "columns out of order"
 ROW_LENGTH = "wrong number of cells"
 UNKNOWN_LESION = "unknown lesion"
 MISSING_LESION = "missing lesion"
+WHOLE_NUMBERS = "whole numbers only"
 _ROUNDING = 1e-6  # what single precision may leave outside [0, 1]
+_BLANK = r"[ \t\r\n]*"
+_NUMBER = re.compile(_BLANK + r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?" + _BLANK)
+_WHOLE = re.compile(_BLANK + r"[+-]?[0-9]+" + _BLANK)
 
 
 class SubmissionError(DataError):
@@ -48,6 +54,7 @@ class _Parsed:
     """What could be read of a file, and all that is wrong with it."""
 
     file: str
+    truth: bool = False
     lines: dict[str, int] = field(default_factory=dict)  # lesion -> line of its first row
     values: list[list[float]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -56,136 +63,108 @@ class _Parsed:
         self.faults.append(Fault(kind, self.file, row, message, remedy))
 
     def frame(self) -> pd.DataFrame:
+        if self.faults:
+            raise SubmissionError(self.faults)
         index = pd.Index(list(self.lines), name="lesion_id", dtype=object)
         return pd.DataFrame(np.reshape(self.values, (-1, len(CLASSES))), index, list(CLASSES))
 
+    def check_header(self, header: Sequence[str]) -> None:
+        expected = "the columns are " + ",".join(COLUMNS)
+        if missing := [name for name in COLUMNS if name not in header]:
+            self.fault(kinds.MISSING_COLUMN, 1, f"no column {', '.join(missing)}", expected)
+        if extra := [name for name in dict.fromkeys(header) if name not in COLUMNS]:
+            names = ", ".join(map(repr, extra))
+            self.fault(UNKNOWN_COLUMN, 1, f"unknown column {names}", f"remove it; {expected}")
+        if repeated := [name for name in COLUMNS if list(header).count(name) > 1]:
+            names = ", ".join(repeated)
+            self.fault(UNKNOWN_COLUMN, 1, f"repeated column {names}", "keep one of each")
 
-def _check_header(parsed: _Parsed, header: Sequence[str]) -> dict[str, int]:
-    """Add the header's faults; return the position of each column that can be read."""
-    expected = "the columns are " + ",".join(COLUMNS)
-    missing = [name for name in COLUMNS if name not in header]
-    extra = [name for name in dict.fromkeys(header) if name not in COLUMNS]
-    repeated = [name for name in COLUMNS if list(header).count(name) > 1]
-    if missing:
-        parsed.fault(kinds.MISSING_COLUMN, 1, f"no column {', '.join(missing)}", expected)
-    if extra:
-        names = ", ".join(map(repr, extra))
-        parsed.fault(UNKNOWN_COLUMN, 1, f"unknown column {names}", f"remove it; {expected}")
-    if repeated:
-        names = ", ".join(repeated)
-        parsed.fault(UNKNOWN_COLUMN, 1, f"repeated column {names}", "keep one of each")
-    if not (missing or extra or repeated) and tuple(header) != COLUMNS:
-        parsed.fault(COLUMN_ORDER, 1, f"the order is {','.join(header)}", expected)
-    return {name: list(header).index(name) for name in COLUMNS if name in header}
+    def check_row(self, line: int, cells: dict[str, str]) -> None:
+        lesion = re.sub(r"\.jpg$", "", cells.get("lesion_id", ""), flags=re.IGNORECASE)
+        if "lesion_id" in cells and not lesion.strip():
+            self.fault(kinds.MISSING_VALUE, line, "lesion_id is empty", "give the lesion's id")
+        elif lesion in self.lines:
+            message = f"lesion {lesion!r} is already in row {self.lines[lesion]}"
+            self.fault(kinds.DUPLICATE_LESION_ID, line, message, "keep one row a lesion")
+        values = [
+            self.check_cell(line, name, cells[name]) if name in cells else math.nan
+            for name in CLASSES
+        ]
+        if self.truth and set(values) <= {0, 1} and values.count(1) != 1:
+            message = f"{values.count(1)} of the classes are 1"
+            remedy = "give 1 to exactly one class and 0 to the others"
+            self.fault(kinds.NOT_ONE_HOT, line, message, remedy)
+        if lesion not in self.lines:
+            self.lines[lesion] = line
+            self.values.append(values)
 
-
-def _check_cell(parsed: _Parsed, line: int, name: str, text: str, truth: bool) -> float:
-    """Add the faults of one cell; return its value, NaN if it has none."""
-    allowed = "0 or 1" if truth else "a probability in [0, 1]"
-    try:
-        value = float(text)
-    except ValueError:
-        what = f"{name} is {text!r}" if text.strip() else f"{name} is empty"
-        parsed.fault(kinds.NOT_A_NUMBER, line, what, f"give {allowed}")
-        return math.nan
-    if not math.isfinite(value):
-        parsed.fault(kinds.NOT_A_NUMBER, line, f"{name} is {text}", f"give {allowed}")
-        return math.nan
-    if not 0 <= value <= 1:
-        parsed.fault(kinds.OUT_OF_RANGE, line, f"{name} is {text}", f"give {allowed}")
-        return math.nan
-    return value
-
-
-def _check_row(
-    parsed: _Parsed, line: int, cells: Sequence[str], where: dict[str, int], truth: bool
-) -> None:
-    lesion = cells[where["lesion_id"]] if "lesion_id" in where else None
-    if lesion is not None and not lesion.strip():
-        parsed.fault(kinds.MISSING_VALUE, line, "lesion_id is empty", "give the lesion's id")
-    elif lesion in parsed.lines:
-        first = parsed.lines[lesion]
-        parsed.fault(
-            kinds.DUPLICATE_LESION_ID,
-            line,
-            f"lesion {lesion} is already in row {first}",
-            "keep one row a lesion",
-        )
-    values = [
-        _check_cell(parsed, line, name, cells[where[name]], truth) if name in where else math.nan
-        for name in CLASSES
-    ]
-    if (
-        truth
-        and not any(map(math.isnan, values))
-        and (values.count(1), values.count(0)) != (1, len(CLASSES) - 1)
-    ):
-        parsed.fault(
-            kinds.NOT_ONE_HOT,
-            line,
-            f"the classes sum to {sum(values):g}, with {values.count(1)} of them at 1",
-            "give 1 to exactly one class and 0 to the others",
-        )
-    if lesion is not None and lesion not in parsed.lines:
-        parsed.lines[lesion] = line
-        parsed.values.append(values)
-
-
-def _check_rows(
-    file: str, rows: Iterable[tuple[int, Sequence[str]]], truth: bool = False
-) -> _Parsed:
-    """Check numbered rows of cells, the first being the header."""
-    parsed, where, width = _Parsed(file), None, 0
-    for line, cells in rows:
-        if not cells:
-            continue
-        if where is None:
-            where, width = _check_header(parsed, cells), len(cells)
-        elif len(cells) != width:
-            message = f"{len(cells)} cells under a header of {width}"
-            parsed.fault(ROW_LENGTH, line, message, "give one cell a column")
+    def check_cell(self, line: int, name: str, text: str) -> float:
+        """Add the faults of one cell; return its value, NaN if it has none."""
+        allowed = "0 or 1" if self.truth else "a probability in [0, 1]"
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+            if 0 <= value <= 1 and not (self.truth and value % 1):
+                return value
+            self.fault(kinds.OUT_OF_RANGE, line, f"{name} is {text}", f"give {allowed}")
         else:
-            _check_row(parsed, line, cells, where, truth)
-    if not parsed.lines and not parsed.faults:
+            what = f"{name} is {text!r}" if text.strip() else f"{name} is empty"
+            self.fault(kinds.NOT_A_NUMBER, line, what, f"give {allowed}")
+        return math.nan
+
+    def check_lesions(self, lesions: Iterable[str], source: str) -> None:
+        """Add a fault for each lesion that is not among `lesions`, and for each that is missing."""
+        expected = dict.fromkeys(lesions)
+        if not self.lines:  # nothing could be read, which is a fault already
+            return
+        for lesion, line in self.lines.items():
+            if lesion.strip() and lesion not in expected:
+                message = f"lesion {lesion!r} is not in {source}"
+                self.fault(UNKNOWN_LESION, line, message, "remove the row")
+        for lesion in expected:
+            if lesion not in self.lines:
+                message = f"lesion {lesion!r} of {source} has no row"
+                self.fault(MISSING_LESION, None, message, "predict every lesion once")
+
+
+def _parse(path: str | Path, truth: bool = False, strict: bool = False) -> _Parsed:
+    """Read a file; `strict` asks for what only the benchmark's scorer needs, too."""
+    parsed = _Parsed(str(path), truth)
+    header, rows, faults = read_rows(Path(path))
+    for fault in faults:
+        remedy = "check the path" if fault.kind == kinds.MISSING_CSV else "save it as CSV in UTF-8"
+        parsed.fault(fault.kind, fault.row, fault.message, remedy)
+    if faults:
+        return parsed
+    if not rows:
         parsed.fault(kinds.UNREADABLE_CSV, None, "no rows", "give a header and a row a lesion")
+        return parsed
+    parsed.check_header(header)
+    width = max(len(header), len(rows[0][1]))
+    for line, cells in rows:
+        if len(header) <= len(cells) <= width:
+            parsed.check_row(line, dict(zip(header, cells, strict=False)))
+        else:
+            message = f"{len(cells)} cells under a header of {len(header)}"
+            parsed.fault(ROW_LENGTH, line, message, "give one cell a column")
+    if strict:
+        with Path(path).open(encoding="utf-8") as stream:
+            few = stream.read(2000).count("\n") < 2
+        if few:
+            message = "has fewer than two line ends in its first 2000 characters"
+            parsed.fault(kinds.UNREADABLE_CSV, None, message, "end the last line, too")
+        for name in CLASSES:
+            place = header.index(name) if name in header else None
+            if place is not None and all(_WHOLE.fullmatch("".join(r[place:][:1])) for _, r in rows):
+                message = f"{name} has no decimal point in any row, so the scorer refuses it"
+                remedy = "write 0.0 for 0 in one row at least; `jiadf validate --rewrite` does it"
+                parsed.fault(WHOLE_NUMBERS, None, message, remedy)
     return parsed
-
-
-def _parse(path: str | Path, truth: bool = False) -> _Parsed:
-    path = Path(path)
-    failed = _Parsed(str(path))
-    if not path.is_file():
-        failed.fault(kinds.MISSING_CSV, None, "there is no such file", "check the path")
-        return failed
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            return _check_rows(str(path), ((reader.line_num, row) for row in reader), truth)
-    except (UnicodeDecodeError, csv.Error) as error:
-        failed.fault(kinds.UNREADABLE_CSV, None, str(error), "save it as a CSV in UTF-8")
-        return failed
-
-
-def _check_lesions(parsed: _Parsed, lesions: Iterable[str], source: str) -> None:
-    """Add a fault for each lesion that is not among `lesions`, and for each that is missing."""
-    expected = dict.fromkeys(lesions)
-    if not parsed.lines:  # nothing could be read, which is a fault already
-        return
-    for lesion, line in parsed.lines.items():
-        if lesion.strip() and lesion not in expected:
-            parsed.fault(
-                UNKNOWN_LESION, line, f"lesion {lesion!r} is not in {source}", "remove the row"
-            )
-    for lesion in expected:
-        if lesion not in parsed.lines:
-            message = f"lesion {lesion!r} of {source} has no row"
-            parsed.fault(MISSING_LESION, None, message, "predict every lesion once")
 
 
 def validate_submission(
     path: str | Path, lesions: Iterable[str] | None = None, source: str = "the lesions asked for"
 ) -> list[Fault]:
-    """Find everything wrong with a submission file.
+    """Find everything that the benchmark's scorer would refuse in a submission file.
 
     Parameters
     ----------
@@ -201,37 +180,26 @@ def validate_submission(
     list of Fault
         Empty where the file can be submitted.
     """
-    parsed = _parse(path)
+    parsed = _parse(path, strict=True)
     if lesions is not None:
-        _check_lesions(parsed, lesions, source)
+        parsed.check_lesions(lesions, source)
     return parsed.faults
 
 
 def read_submission(path: str | Path) -> pd.DataFrame:
-    """Read a submission.
-
-    Returns
-    -------
-    DataFrame
-        Index ``lesion_id`` in the file's order, the eleven classes as columns, probabilities.
+    """Read a submission: the classes under ``lesion_id``, in the file's order.
 
     Raises
     ------
     SubmissionError
-        A DataError, with every fault of the file.
+        A DataError, with every fault of the file; columns of whole numbers are none.
     """
-    parsed = _parse(path)
-    if parsed.faults:
-        raise SubmissionError(parsed.faults)
-    return parsed.frame()
+    return _parse(path).frame()
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
     """Read a ground truth: as :func:`read_submission`, and each row must be one-hot."""
-    parsed = _parse(path, truth=True)
-    if parsed.faults:
-        raise SubmissionError(parsed.faults)
-    return parsed.frame()
+    return _parse(path, truth=True).frame()
 
 
 def write_submission(path: str | Path, lesion_ids: Sequence[str], prob) -> Path:
@@ -248,11 +216,6 @@ def write_submission(path: str | Path, lesion_ids: Sequence[str], prob) -> Path:
         crosses the benchmark's threshold by rounding, and with a decimal point, which the
         benchmark's scorer asks for.
 
-    Returns
-    -------
-    Path
-        `path`.
-
     Raises
     ------
     SubmissionError
@@ -260,8 +223,7 @@ def write_submission(path: str | Path, lesion_ids: Sequence[str], prob) -> Path:
     ValueError
         If the shapes do not fit.
     """
-    path = Path(path)
-    prob = np.asarray(prob, dtype=float)
+    path, prob = Path(path), np.asarray(prob, dtype=float)
     if prob.shape != (len(lesion_ids), len(CLASSES)):
         raise ValueError(
             f"prob has shape {prob.shape}; for {len(lesion_ids)} lesions it must be "
@@ -269,14 +231,11 @@ def write_submission(path: str | Path, lesion_ids: Sequence[str], prob) -> Path:
         )
     near = (prob > -_ROUNDING) & (prob < 1 + _ROUNDING)
     prob = np.where(near, np.clip(prob, 0, 1), prob)
-    rows = [list(COLUMNS)]
-    rows += [
-        [str(lesion), *map(repr, values)]
-        for lesion, values in zip(lesion_ids, prob.tolist(), strict=True)
-    ]
-    parsed = _check_rows(str(path), enumerate(rows, start=1))
-    if parsed.faults:
-        raise SubmissionError(parsed.faults)
+    parsed, rows = _Parsed(str(path)), [list(COLUMNS)]
+    for lesion, values in zip(map(str, lesion_ids), prob.tolist(), strict=True):
+        rows.append([lesion, *map(repr, values)])
+        parsed.check_row(len(rows), dict(zip(COLUMNS, rows[-1], strict=True)))
+    parsed.frame()
     with atomic(path) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
     return path
@@ -299,7 +258,8 @@ def score_files(
     -------
     dict
         ``lesions`` (their number), ``summary`` and ``per_class`` of
-        :func:`jiadf.evaluation.metrics.score`.
+        :func:`jiadf.evaluation.metrics.score`, with None for what is undefined, and ``undefined``:
+        by class, why its AUC is.
 
     Raises
     ------
@@ -310,7 +270,7 @@ def score_files(
     if lesions is None:
         wanted = list(known.lines)
         if wanted:
-            _check_lesions(predicted, wanted, known.file)
+            predicted.check_lesions(wanted, known.file)
     else:
         wanted = list(dict.fromkeys(lesions))
         for parsed in (predicted, known):
@@ -321,4 +281,8 @@ def score_files(
     if faults := predicted.faults + known.faults:
         raise SubmissionError(faults)
     labels = known.frame().loc[wanted].to_numpy().argmax(axis=1)
-    return {"lesions": len(wanted), **score(labels, predicted.frame().loc[wanted].to_numpy())}
+    counts = dict(zip(CLASSES, np.bincount(labels, minlength=len(CLASSES)), strict=True))
+    undefined = {code: "no lesion is of this class" for code, count in counts.items() if not count}
+    undefined |= {code: "every lesion is" for code in CLASSES if counts[code] == len(labels)}
+    scores = score(labels, predicted.frame().loc[wanted].to_numpy())
+    return {"lesions": len(wanted), **scores, "undefined": undefined}

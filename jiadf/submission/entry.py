@@ -2,8 +2,8 @@
 
 The folder is checked first, completely; then an ensemble of runs predicts it
 (:mod:`jiadf.submission.ensemble`), each class's cut is moved to 0.5 if asked
-(:mod:`jiadf.evaluation.thresholds`), and the file is written and held against the benchmark's
-rules (:mod:`jiadf.submission.benchmark_file`).
+(:mod:`jiadf.evaluation.thresholds`), and the file is written by the benchmark's rules
+(:mod:`jiadf.submission.benchmark_file`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.thresholds import Thresholds, choose_strength, fit_thresholds
 from jiadf.files import atomic
-from jiadf.submission.benchmark_file import SubmissionError, validate_submission, write_submission
+from jiadf.submission.benchmark_file import write_submission
 from jiadf.submission.ensemble import predict_ensemble
 from jiadf.training.inputs import targets
 from jiadf.training.run_folder import Run, RunError
@@ -76,7 +76,7 @@ def make_table(
 
 
 def write_entry(out: str | Path, table: pd.DataFrame, *, weights: bool = False) -> Path:
-    """Write a submission and hold it against the rules; with `weights`, a table for reading.
+    """Write a submission by the benchmark's rules; with `weights`, a table for reading.
 
     Raises
     ------
@@ -88,11 +88,7 @@ def write_entry(out: str | Path, table: pd.DataFrame, *, weights: bool = False) 
         with atomic(out) as staged:
             table.to_csv(staged)
         return out
-    write_submission(out, table.index, table[list(CLASSES)])
-    if faults := validate_submission(out, table.index):
-        out.unlink()
-        raise SubmissionError(faults)
-    return out
+    return write_submission(out, table.index, table[list(CLASSES)])
 
 
 def lesions_of(runs: Sequence[Run], split: str, present: pd.Index) -> list[str]:
