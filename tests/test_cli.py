@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -101,3 +102,48 @@ def test_params_lists_what_train_takes():
     text = call("params").stdout
     assert make_parameters(yaml.safe_load(text)) == Parameters()
     assert "# Passes over the training lesions." in text
+
+
+@pytest.fixture
+def classes_0001(tmp_path):
+    """Ten lesions whose ids look like numbers, all of one class, and probabilities for them."""
+    lesions = pd.Index([f"{number:04d}" for number in range(10)], name="lesion_id")
+    truth = pd.DataFrame(0.0, lesions, list(CLASSES)).assign(MEL=1.0)
+    truth.to_csv(tmp_path / "truth.csv")
+    truth.assign(MEL=[number / 10 for number in range(10)]).to_csv(tmp_path / "p.csv")
+    return tmp_path
+
+
+def test_scores_that_do_not_exist_are_null_with_the_reason(classes_0001):
+    folder = classes_0001
+    out = folder / "scores.json"
+    files = ["--pred", folder / "p.csv", "--truth", folder / "truth.csv"]
+    said = call("score", *files, "--json", out).stdout
+    assert "no AUC (NaN) of MEL: every lesion is" in said
+    assert "macro AUC undefined" in said
+    assert "NaN" not in out.read_text()
+    scores = json.loads(out.read_text())
+    assert scores["summary"]["macro_auc"] is None
+    assert scores["per_class"]["AUC"]["MEL"] is None
+    assert scores["undefined"]["NV"] == "no lesion is of this class"
+
+
+def test_a_tilde_is_the_home_folder_and_a_device_is_not_replaced(classes_0001, monkeypatch):
+    monkeypatch.setenv("HOME", str(classes_0001))
+    files = ["--pred=~/p.csv", "--truth=~/truth.csv"]
+    call("score", *files, "--json=~/new/scores.json")
+    assert (classes_0001 / "new" / "scores.json").is_file()
+    call("score", *files, "--json=/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_submission_in_another_form_is_rewritten_on_request(tmp_path):
+    folder = make_lesions(tmp_path / "d", 11)
+    truth = pd.read_csv(folder / "MILK10k_Training_GroundTruth.csv")
+    given, out = tmp_path / "p.csv", tmp_path / "new.csv"
+    truth[["NV", *truth.columns.drop("NV")]].to_csv(given, index=False, float_format="%.0f")
+    command = ["validate", given, "--data", folder]
+    assert "no decimal point" in call(*command, code=1).stderr
+    call(*command, "--rewrite", out)
+    call("validate", out, "--data", folder)
+    assert list(pd.read_csv(out).columns) == ["lesion_id", *CLASSES]

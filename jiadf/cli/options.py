@@ -32,12 +32,12 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress ba
 
 
 def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an input error instead of a traceback, and exit with 1."""
+    """Print an input error instead of a traceback, and exit with 1; expand ``~`` in paths."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
         except typer.Exit:  # a RuntimeError to Python
             raise
         except (ValueError, OSError, RuntimeError) as error:
@@ -47,7 +47,14 @@ def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def headline(summary: dict[str, float]) -> str:
+def _expanded(value: Any) -> Any:
+    """Replace ``~``: a shell does not in ``--run=~/x``."""
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    return value.expanduser() if isinstance(value, Path) else value
+
+
+def headline(summary: dict[str, float | None]) -> str:
     """Say the main figures of :func:`jiadf.evaluation.metrics.summary` in a line."""
     names = {
         "macro_f1": "macro-F1",
@@ -57,4 +64,8 @@ def headline(summary: dict[str, float]) -> str:
         "balanced_accuracy": "balanced accuracy",
         "ece": "ECE",
     }
-    return ", ".join(f"{label} {summary[name]:.3f}" for name, label in names.items())
+    said = {label: summary[name] for name, label in names.items()}
+    return ", ".join(
+        f"{label} undefined" if value is None or value != value else f"{label} {value:.3f}"
+        for label, value in said.items()
+    )

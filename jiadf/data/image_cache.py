@@ -2,8 +2,7 @@
 
 A cache file holds N images of one size as uint8, shape (N, S, S, 3), RGB. Its name is a digest of
 the bytes of the image files, in order, with the size: the same images give the same file wherever
-they lie, a changed one gives a new file, and nothing is ever stale. It is written under a
-temporary name and renamed when whole, so a killed run leaves no half cache.
+they lie, a changed one gives a new file, and nothing is ever stale.
 """
 
 import hashlib
@@ -11,13 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from jiadf.data.array_cache import cached_array
 from jiadf.data.open_image import ImageSource, open_image
 from jiadf.files import read_regular
 
@@ -39,7 +39,7 @@ class CachedImages:
 def default_cache_dir() -> Path:
     """Return ``$JIADF_CACHE``, or ``jiadf`` under the user's cache folder (``XDG_CACHE_HOME``)."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jiadf"
-    return Path(os.environ.get("JIADF_CACHE") or fallback)
+    return Path(os.environ.get("JIADF_CACHE") or fallback).expanduser()
 
 
 def cache_images(
@@ -67,14 +67,10 @@ def cache_images(
     jiadf.data.open_image.ImageError
         If a file is not a readable image; names the file.
     """
-    folder = Path(cache_dir or default_cache_dir()) / "images"
-    folder.mkdir(parents=True, exist_ok=True)
     key = content_key(paths, size)
-    path = folder / f"{key}.npy"
-    with FileLock(folder / f"{key}.lock"):
-        if not path.exists():
-            _decode_all(paths, size, path, progress)
-    return CachedImages(np.load(path, mmap_mode="r"), key)
+    file = Path(cache_dir or default_cache_dir()) / "images" / f"{key}.npy"
+    rows = partial(_decode_all, list(paths), size, progress)
+    return CachedImages(cached_array(file, len(paths), rows), key)
 
 
 def content_key(paths: Sequence[str | Path], size: int) -> str:
@@ -96,17 +92,15 @@ def decode(source: ImageSource, size: int) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _decode_all(paths: Sequence[str | Path], size: int, target: Path, progress: bool) -> None:
-    partial = target.with_suffix(f".partial-{os.getpid()}")
-    try:
-        shape = (len(paths), size, size, 3)
-        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded: Iterator[np.ndarray] = pool.map(lambda path: decode(path, size), paths)
-            bar = tqdm(decoded, "decoding images", len(paths), disable=not progress, unit="image")
-            for position, image in enumerate(bar):
-                pixels[position] = image
-        pixels.flush()
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _decode_all(
+    paths: Sequence[str | Path], size: int, progress: bool, start: int
+) -> Iterator[np.ndarray]:
+    """Decode images from number ``start`` on, each as a block of one row (1, S, S, 3)."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda path: decode(path, size), paths[start:])
+        bar = tqdm(
+            decoded, "decoding images", len(paths), disable=not progress, unit="image",
+            initial=start,
+        )  # fmt: skip
+        for image in bar:
+            yield image[None]

@@ -217,6 +217,11 @@ class ImageEncoder(nn.Module):
         -------
         Tensor
             float32, (B, 3, H, W), in channels_last memory format.
+
+        Raises
+        ------
+        ValueError
+            If the backbone takes images of one size only, and these have another.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or 3 not in images.shape[1::2]:
             raise ValueError(
@@ -225,6 +230,13 @@ class ImageEncoder(nn.Module):
             )
         if images.shape[-1] == 3:
             images = images.permute(0, 3, 1, 2)  # (B, 3, H, W)
+        patches = getattr(self.backbone, "patch_embed", None)
+        if getattr(patches, "strict_img_size", False) and images.shape[2:] != patches.img_size:
+            height, width = patches.img_size
+            raise ValueError(
+                f"backbone {self.backbone_name!r} takes images of {height} x {width} pixels only: "
+                f"set image_size to {height}"
+            )
         images = images.contiguous(memory_format=torch.channels_last)
         return torch.addcmul(self._offset, images.to(self._scale.dtype), self._scale)
 

@@ -140,6 +140,9 @@ def packaged_state_dict(backbone: str = DEFAULT_BACKBONE) -> dict[str, Tensor]:
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read tensors from a .safetensors or PyTorch file without unpickling objects."""
     try:
+        with path.open("rb") as file:
+            if file.read(24) == b"version https://git-lfs.":
+                raise WeightsError("it is a pointer of Git LFS: `git lfs pull` brings the weights")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from jiadf.files import atomic
 from jiadf.training.run_folder import RunError, unshared
@@ -20,7 +20,7 @@ from jiadf.training.run_folder import RunError, unshared
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Write tensors and a JSON state into one file, whole or not at all."""
     with atomic(path) as staged:
-        save_file(unshared(tensors), staged, metadata={"state": json.dumps(state)})
+        staged.write_bytes(save(unshared(tensors), {"state": json.dumps(state)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

@@ -11,23 +11,21 @@ where it stopped.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
+from jiadf.data.array_cache import cached_array
 from jiadf.data.augmentation import augment_with_seed, augmentation
 from jiadf.data.image_cache import CachedImages, default_cache_dir
 from jiadf.models.encoders import ImageEncoder, weights_fingerprint
-
-_NOTE_EVERY = 16  # batches between two notes of how far an extraction has come
 
 
 @dataclass(frozen=True)
@@ -183,19 +181,15 @@ def cached_views(
         Show a progress bar, under this name.
     """
     folder = Path(cache_dir or default_cache_dir()) / "features"
-    folder.mkdir(parents=True, exist_ok=True)
     module = module.to(device).eval()
     weights = module.fingerprint()
     arrays, keys = [], []
     for view in range(views):
         parts = [*source.key(view), type(module).__name__, weights, *(["bf16"] if half else [])]
         key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
-        target = folder / f"{key}.npy"
-        with FileLock(folder / f"{key}.lock"):
-            if not target.exists():
-                name = f"{label}, view {view + 1} of {views}"
-                _extract(source, view, module, target, half, batch_size, name, progress)
-        arrays.append(np.load(target, mmap_mode="r"))
+        name = f"{label}, view {view + 1} of {views}"
+        rows = partial(_extract, source, view, module, half, batch_size, name, progress)
+        arrays.append(cached_array(folder / f"{key}.npy", len(source), rows))
         keys.append(key)
     return StoredViews(arrays, keys)
 
@@ -234,34 +228,21 @@ def _extract(
     source: PixelViews | StoredViews,
     view: int,
     module: nn.Module,
-    target: Path,
     half: bool,
     batch_size: int,
     label: str,
     progress: bool,
-) -> None:
-    partial, note = target.with_suffix(".partial"), target.with_suffix(".progress")
-    done = int(note.read_text()) if note.exists() and partial.exists() else 0
-    file = np.load(partial, mmap_mode="r+") if done else None
+    start: int,
+) -> Iterator[np.ndarray]:
+    """Apply the module to the images from number ``start`` on, a batch at a time."""
     device = next(module.parameters()).device
-    bar = tqdm(total=len(source), initial=done, desc=label, unit="image", disable=not progress)
+    bar = tqdm(total=len(source), initial=start, desc=label, unit="image", disable=not progress)
     with bar:
-        for count, (rows, batch) in enumerate(_prefetched(source, done, batch_size, view), 1):
+        for rows, batch in _prefetched(source, start, batch_size, view):
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 values = module(batch.to(device)).cpu().numpy()
-            if file is None:
-                shape = (len(source), *values.shape[1:])
-                file = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
-            file[rows.start : rows.stop] = values
             bar.update(len(rows))
-            if count % _NOTE_EVERY == 0:
-                file.flush()
-                staged = note.with_suffix(".staged")
-                staged.write_text(str(rows.stop))
-                os.replace(staged, note)
-    file.flush()
-    os.replace(partial, target)
-    note.unlink(missing_ok=True)
+            yield values
 
 
 def _prefetched(

@@ -31,9 +31,10 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
+from jiadf.data.tables import read_written
 from jiadf.files import atomic
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -73,7 +74,7 @@ class Run:
     @property
     def predictions(self) -> pd.DataFrame:
         """Indexed by ``lesion_id``; see the module's table."""
-        return pd.read_csv(self._existing("predictions.csv"), index_col="lesion_id")
+        return read_written(self._existing("predictions.csv"))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -119,10 +120,7 @@ class Run:
     def write_weights(self, state: Mapping[str, torch.Tensor]) -> None:
         """Write the best epoch's weights whole; tensors shared between modules are stored once."""
         with atomic(self.path / "model.safetensors") as staged:
-            staged.touch()
-            mode = staged.stat().st_mode  # safetensors would let the owner alone read it
-            save_file(unshared(state), staged)
-            staged.chmod(mode)
+            staged.write_bytes(save(unshared(state)))
 
     @contextmanager
     def trained_here(self, wait: bool = True) -> Iterator[None]:

@@ -124,6 +124,12 @@ def _train(
             f"n_folds={p.n_folds} with val_fold={p.val_fold} and test_fold={p.test_fold} leaves no "
             "lesion to train on; set n_folds to 3 or more."
         )
+    for name, fold in {"val": p.val_fold, "test": p.test_fold}.items():
+        if fold is not None and not (parts == name).any():
+            raise ValueError(
+                f"n_folds={p.n_folds} deals none of {len(lesions)} lesions to {name}_fold={fold}; "
+                "set n_folds lower, or the fold to another."
+            )
     encoder = MetadataEncoder.fit(lesions[parts == "train"], p.use_monet)
     run.write_text("encoder.json", encoder.to_json())
     views = p.feature_views if p.augment and p.regime == "frozen" else 1

@@ -1,0 +1,90 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from jiadf.data import array_cache
+from jiadf.data.array_cache import cached_array
+from jiadf.files import DiskFullError
+
+VALUES = np.arange(60, dtype=np.float32).reshape(12, 5)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Return a function that reads the array, and the rows that it had to make."""
+    asked = []
+
+    def read(path=tmp_path / "cache" / "a.npy", dies_at=None):
+        def rows(start):
+            for row in range(start, 12, 2):
+                if row == dies_at:
+                    raise KeyboardInterrupt
+                asked.append(row)
+                yield VALUES[row : row + 2]
+
+        return cached_array(path, 12, rows)
+
+    return read, asked, tmp_path / "cache" / "a.npy"
+
+
+def test_an_array_is_made_once(made):
+    read, asked, path = made
+    np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == 6
+    np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == 6
+    np.testing.assert_array_equal(np.load(path), VALUES)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["a.lock", "a.npy"]
+
+
+def cut(content):
+    return content[:-40]
+
+
+def zeroed(content):
+    return content[:128] + bytes(len(content) - 128)
+
+
+def flipped(content):
+    return content[:200] + bytes([content[200] ^ 1]) + content[201:]
+
+
+@pytest.mark.parametrize("damage", [cut, zeroed, flipped, lambda content: b""])
+def test_a_damaged_file_is_named_and_made_anew(made, damage):
+    read, asked, path = made
+    read()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=r"a\.npy is damaged"):
+        np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == 12
+
+
+@pytest.mark.parametrize(("damage", "left"), [(None, 3), (cut, 6), (zeroed, 6), (flipped, 6)])
+def test_a_killed_run_is_gone_on_with_unless_its_part_is_damaged(made, monkeypatch, damage, left):
+    read, asked, path = made
+    monkeypatch.setattr(array_cache, "_NOTE_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        read(dies_at=6)
+    part = path.with_suffix(".partial")
+    part.write_bytes(damage(part.read_bytes()) if damage else part.read_bytes() + b"not noted")
+    del asked[:]
+    np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == left
+
+
+def test_a_whole_file_of_another_user_is_read_without_a_lock(made):
+    read, _, path = made
+    read()
+    path.with_suffix(".lock").unlink()
+    path.parent.chmod(0o500)
+    np.testing.assert_array_equal(read(), VALUES)
+    path.parent.chmod(0o700)
+    assert not path.with_suffix(".lock").exists()
+
+
+def test_a_full_disk_is_told_before_anything_is_made_of_it(made, monkeypatch):
+    read, _, _ = made
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 7))
+    with pytest.raises(DiskFullError, match=r"a\.partial needs 240 more bytes.* 7 bytes free"):
+        read()
