@@ -1,6 +1,9 @@
 # Two commands: `make book` and `make test`. Both make .venv from the lock file when it is not current.
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12) python3)
+# The first that starts: what is on the path may lead nowhere (a shim of pyenv).
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null \
+	&& echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -19,15 +22,29 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: book test unit notebooks-test browser-test lint lock clean
 .DELETE_ON_ERROR:
 
+# Killed without a chance to clean up, snakemake leaves its locks; whose process is gone is known.
+RUNNING := .snakemake/make_book.pid
+
 book: $(STAMP)
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules
+	@if test -f $(RUNNING) && ls .snakemake/locks/* >/dev/null 2>&1 && ! kill -0 `cat $(RUNNING)` 2>/dev/null; \
+	then echo "make book: process `cat $(RUNNING)` is gone; its locks are removed" \
+		&& $(BIN)/snakemake --unlock --quiet; fi
+	@mkdir -p .snakemake
+	@sh -c 'echo $$$$ > $(RUNNING); \
+		exec $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules'; \
+	status=$$?; test $$status -ge 128 || rm -f $(RUNNING); exit $$status
 
 test: lint unit notebooks-test browser-test
 
-$(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+# What builds a package is locked, too, and comes first.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
+
+$(STAMP): requirements.lock requirements-build.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 starts: make PYTHON=PATH" >&2; exit 1; }
+	$(BIN)/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --require-hashes -r requirements-build.lock
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps -e .
 	touch $(STAMP)
 
 lint: $(STAMP)
@@ -46,9 +63,11 @@ browser-test: book
 	$(BIN)/python -m pytest -q tests/book/test_pages.py
 
 # uv resolves for every platform and Python at once: python -m pip install uv
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
 lock:
-	uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.11 \
-		--no-header --no-annotate -o requirements.lock
+	$(LOCK) pyproject.toml --extra book --extra dev -o requirements.lock
+	printf 'setuptools\nwheel\n' | $(LOCK) - -c requirements.lock -o requirements-build.lock
 
 clean:
 	rm -rf _build .snakemake runs/smoke

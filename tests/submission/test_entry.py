@@ -135,7 +135,7 @@ def test_a_training_folder_without_its_supplement_can_be_predicted(milk10k, tmp_
 def test_what_the_benchmark_would_not_take_is_not_written(tmp_path):
     table = pd.DataFrame(np.full((2, 11), 0.3), ["a", "b"], NAMES)
     table.loc["b", "NV"] = np.nan
-    with pytest.raises(DataError, match="NV is nan"):
+    with pytest.raises(DataError, match="NV is 'nan'"):
         write_entry(tmp_path / "s.csv", table)
     assert list(tmp_path.iterdir()) == []
 
