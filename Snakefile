@@ -2,14 +2,12 @@
 
 import sys
 
-import yaml
-
 sys.path.insert(0, workflow.basedir)
 from book.sources import sources
+from book.toc import pages
 
 SOURCE = "_build/source"
-TOC = yaml.safe_load(Path("_toc.yml").read_text())
-PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+PAGES = pages()
 NOTEBOOKS = [Path(page).name for page in PAGES if page.startswith("notebooks/")]
 PROSE = [f"{page}.md" for page in PAGES if page.startswith("book/") and page != "book/status"]
 READMES = ["jiadf/pretrained/README.md", "jiadf/data/sample/README.md"]  # shown as cards
@@ -32,6 +30,7 @@ rule book:
         "_build/logs/book.log",
     shell:
         """
+        python book/toc.py {SOURCE}
         cp _config.yml _toc.yml {SOURCE}/
         cp -r book/_static {input.prose} book/references.bib {SOURCE}/book/
         cp --parents {input.readmes} {SOURCE}/

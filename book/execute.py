@@ -4,22 +4,24 @@
         --params params/smoke.yaml -p epochs=5
 
 A parameter file may serve several notebooks and ``jiadf train``: of its names a notebook takes
-those in its ``parameters`` cell. A name that neither a notebook nor a run knows is an error, where
-papermill itself would only warn. ``--offer`` gives one more such name; a ``-p`` name must stand in
-each notebook given.
+those in its ``parameters`` cell, and it is told which it does not take; the others would change
+nothing with papermill itself either. A name that neither a page nor a run knows is an error, where
+papermill would only warn. A ``-p`` name must stand in each notebook given.
 With ``--prepare-only`` the parameters are injected and nothing is run (what nbmake then tests).
 The executed copy is moved into place when whole.
 """
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import papermill
 
 from jiadf.config import ParameterError, Parameters, check_names, parse_assignments, read_yaml
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from book.toc import ROOT, pages
 
 
 def declared(notebook: Path) -> set[str]:
@@ -28,8 +30,9 @@ def declared(notebook: Path) -> set[str]:
 
 
 def known_names() -> set[str]:
-    """Names of all notebooks' parameters and of a run's."""
-    return set(Parameters.model_fields).union(*map(declared, NOTEBOOKS.glob("*.ipynb")))
+    """Names of all pages' parameters and of a run's."""
+    notebooks = [ROOT / f"{page}.ipynb" for page in pages()]
+    return set(Parameters.model_fields).union(*map(declared, filter(Path.exists, notebooks)))
 
 
 def execute(notebook: Path, out: Path, shared: dict, own: dict, prepare_only: bool = False) -> None:
@@ -46,6 +49,8 @@ def execute(notebook: Path, out: Path, shared: dict, own: dict, prepare_only: bo
     check_names(set(shared), known_names(), "--params")
     check_names(set(own), names, f"{notebook}: -p")
     chosen = {name: value for name, value in shared.items() if name in names} | own
+    if dropped := sorted(shared.keys() - names):
+        print(f"{notebook}: does not take {', '.join(dropped)}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     staged = out / f".{notebook.name}"
     papermill.execute_notebook(
@@ -66,12 +71,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the executed copies")
     parser.add_argument("--params", type=Path, help="YAML file of parameters")
     parser.add_argument("-p", dest="own", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--offer", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--prepare-only", action="store_true")
     arguments = parser.parse_args()
     try:
         shared = read_yaml(arguments.params) if arguments.params else {}
-        shared |= parse_assignments(arguments.offer, "--offer")
         own = parse_assignments(arguments.own, "-p")
         for notebook in arguments.notebooks:
             execute(notebook, arguments.out, shared, own, arguments.prepare_only)

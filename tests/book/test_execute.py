@@ -21,11 +21,14 @@ def injected(path):
     return [c.source for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
 
 
-def test_shared_names_are_taken_only_where_declared(notebook, tmp_path):
+def test_shared_names_are_taken_only_where_declared_and_the_others_are_told(
+    notebook, tmp_path, capsys
+):
     execute(notebook, tmp_path / "out", {"epochs": 4, "batch_size": 8}, {}, prepare_only=True)
     (cell,) = injected(tmp_path / "out" / "n.ipynb")
     assert "epochs = 4" in cell
     assert "batch_size" not in cell
+    assert "n.ipynb: does not take batch_size" in capsys.readouterr().err
 
 
 def test_unknown_names_are_refused_with_the_nearest(notebook, tmp_path):
