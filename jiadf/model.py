@@ -21,16 +21,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, logsumexp
 
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs, LesionDataset
 from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS, MetadataEncoder
 from jiadf.data.open_image import ImageSource
-from jiadf.data.schema import CLASSES, LESION_COLUMNS
+from jiadf.data.schema import LESION_COLUMNS
 from jiadf.submission.ensemble import turned
-from jiadf.submission.lesion_prediction import NOT_A_DEVICE, LesionPrediction
+from jiadf.submission.lesion_prediction import (
+    NOT_A_DEVICE,
+    LesionPrediction,
+    lesion_prediction,
+)
 from jiadf.submission.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
 from jiadf.training.inputs import image_streams, resolve_device, resolve_precision, targets
 from jiadf.training.network import build_network, load_weights
@@ -112,8 +116,13 @@ class Model:
         self.network = network.to(self.device).eval()
 
     def __repr__(self) -> str:
+        return f"Model({self.run.path}: {self.description})"
+
+    @property
+    def description(self) -> str:
+        """Method, backbone and resolution in words."""
         p = self.parameters
-        return f"Model({self.run.path}: {p.method}, {p.backbone} at {p.image_size} pixels)"
+        return f"{p.method}, {p.backbone} at {p.image_size} pixels"
 
     def predict(
         self,
@@ -159,19 +168,11 @@ class Model:
         cells |= {"site": site, "skin_tone": skin_tone, **(monet or {})}
         try:
             own = make_lesions({1: cells}, list(cells), self.parameters.image_size, "arguments")
-            prediction = self.predict_inputs(self._own_inputs(own))
+            prediction = self.predict_inputs(self.own_inputs(own))
         except OwnImagesError as error:
             told = [f"{fault.message}. Remedy: {fault.remedy}." for fault in error.faults]
             raise ValueError("\n".join(told)) from None
-        branches = pd.DataFrame(
-            {name: softmax(logits[0].astype(float)) for name, logits in prediction.logits.items()},
-            index=list(CLASSES),
-        ).T
-        weights = None
-        if prediction.weights is not None:
-            weights = pd.Series(prediction.weights[0], list(prediction.logits), name="weight")
-        posterior = pd.Series(prediction.posterior[0], list(CLASSES), name="probability")
-        return LesionPrediction(posterior, branches, weights, tuple(own.lacking()))
+        return lesion_prediction(prediction, 0, tuple(own.lacking()))
 
     def predict_table(self, table: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
         """Predict the lesions of a CSV or DataFrame, as `submission.own_images` describes it.
@@ -189,7 +190,7 @@ class Model:
             A ValueError with every fault of the table and its images.
         """
         own = read_own_images(table, self.parameters.image_size)
-        inputs = self._own_inputs(own)
+        inputs = self.own_inputs(own)
         if lacking := own.lacking():
             told = ", ".join(f"{name} {count}" for name, count in lacking.items())
             print(f"missing, of {len(own.lesions)} lesions: {told}", file=sys.stderr)
@@ -274,8 +275,14 @@ class Model:
         logits = {n.removeprefix("logits."): v for n, v in whole.items() if n.startswith("logits.")}
         return Prediction(whole["log_posterior"], logits, whole.get("weights"))
 
-    def _own_inputs(self, own: OwnLesions) -> Inputs:
-        """Return inputs of own lesions, each of which has an image that the network reads."""
+    def own_inputs(self, own: OwnLesions) -> Inputs:
+        """Return what the network sees of lesions of one's own.
+
+        Raises
+        ------
+        ValueError
+            If a lesion has no image that the network reads, or lacks what it cannot do without.
+        """
         used = image_streams(self.parameters)
         inputs = self._inputs(
             own.lesions,

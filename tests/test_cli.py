@@ -18,7 +18,7 @@ def call(*arguments, code=0):
     return result
 
 
-@pytest.mark.parametrize("command", ["check", "download", "train", "grid", "predict", "score"])
+@pytest.mark.parametrize("command", ["check", "download", "train", "grid", "predict", "explain"])
 def test_every_command_explains_itself(command):
     assert command in call("--help").stdout
     assert "Usage" in call(command, "--help").stdout

@@ -1,4 +1,4 @@
-"""The ``jiadf`` command: check and download MILK10k; train, predict and score.
+"""The ``jiadf`` command: check and download MILK10k; train, predict, explain and score.
 
 A fault of the input ends a command with a message on standard error and exit code 1; wrong usage
 with exit code 2, as Typer has it.
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jiadf import __version__
-from jiadf.cli import record, submission
+from jiadf.cli import explanation, record, submission
 from jiadf.cli.options import (
     CacheOption,
     DataOption,
@@ -161,6 +161,7 @@ def params() -> None:
 
 
 app.add_typer(submission.app)  # without a name: its commands stand beside these
+app.add_typer(explanation.app)
 app.add_typer(record.app)
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
+from scipy.special import softmax
 
-from jiadf.data.schema import CLASS_NAMES
+from jiadf.data.schema import CLASS_NAMES, CLASSES
+from jiadf.training.predict import Prediction
 
 NOT_A_DEVICE = "Not a medical device: for research and teaching only."
 
@@ -64,3 +66,16 @@ class LesionPrediction:
 
     def _lacking(self) -> str:
         return f"missing: {', '.join(self.missing)}" if self.missing else ""
+
+
+def lesion_prediction(
+    prediction: Prediction, row: int, missing: tuple[str, ...] = ()
+) -> LesionPrediction:
+    """Take one lesion's row out of a prediction of many."""
+    names = list(CLASSES)
+    branches = {name: softmax(z[row].astype(float)) for name, z in prediction.logits.items()}
+    weights = None
+    if prediction.weights is not None:
+        weights = pd.Series(prediction.weights[row], list(branches), name="weight")
+    posterior = pd.Series(prediction.posterior[row], names, name="probability")
+    return LesionPrediction(posterior, pd.DataFrame(branches, names).T, weights, missing)

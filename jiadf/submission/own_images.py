@@ -183,7 +183,7 @@ def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
         text = str(column)
         near = difflib.get_close_matches(text.strip().lower(), known, n=1, cutoff=0.5)
         remedy = f"rename it to {known[near[0]]!r}, or remove it" if near else "remove it"
-        message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET)])}, …"
+        message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET_COLUMNS)])}, …"
         found.append(RowFault(UNKNOWN_COLUMN, file, 1, message, remedy))
     if not set(IMAGE_TYPES) & set(columns):
         message, remedy = "has no column 'clinical' and none 'dermoscopic'", "add the images' paths"

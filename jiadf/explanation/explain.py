@@ -1,0 +1,158 @@
+"""What a network says of each lesion and what moved it: all that a card shows.
+
+    >>> lesions = read_sample().head(2)  # doctest: +SKIP
+    >>> explained = explain(model, lesions, model.inputs(lesions))  # doctest: +SKIP
+    >>> explained[0].prediction, explained[0].contributions  # doctest: +SKIP
+
+Heat maps are of :mod:`jiadf.explanation.grad_cam`, contributions of
+:mod:`jiadf.explanation.attribution`, both of the class that the network predicts. A lesion may lack
+whatever it may lack to be predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from jiadf.data.batches import Inputs
+from jiadf.data.metadata import MONET_COLUMNS
+from jiadf.data.open_image import ImageSource
+from jiadf.data.schema import LESION_COLUMNS
+from jiadf.explanation.attribution import by_field, field_of, integrated_gradients
+from jiadf.explanation.grad_cam import grad_cam
+from jiadf.explanation.network import ExplainableNetwork, feature_maps
+from jiadf.model import Model
+from jiadf.submission.lesion_prediction import LesionPrediction, lesion_prediction
+from jiadf.submission.own_images import OwnLesions
+
+_COLUMNS = {field_of(column): column for column in (*LESION_COLUMNS, *MONET_COLUMNS)}
+_COLUMNS["age"] = "age_approx"
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One lesion, explained.
+
+    Attributes
+    ----------
+    lesion_id
+        Its id.
+    prediction
+        What the network says of it.
+    images
+        By ``clinical`` and ``dermoscopic``, as far as it has them and the network reads them: the
+        file, or what the network sees of it, uint8 (S, S, 3), if there is no file.
+    heat
+        By the same names, the heat map (h, w) over the whole image, 0 to 1.
+    start
+        The predicted class's probability if everything is missing.
+    contributions
+        What moved its log probability from there, by name, in natural logarithms, the largest
+        first; what is missing and moved nothing is left out.
+    """
+
+    lesion_id: str
+    prediction: LesionPrediction
+    images: Mapping[str, ImageSource]
+    heat: Mapping[str, np.ndarray]
+    start: float
+    contributions: pd.Series
+
+
+class _LackingNetwork(ExplainableNetwork):
+    """The network for lesions that all lack the same images: features of these are zeros."""
+
+    lacking: tuple[str, ...] = ()
+
+    def features(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Pool feature maps; zeros, as the network is told, of an image that is missing."""
+        pooled = super().features(maps)
+        return {name: f * 0 if name in self.lacking else f for name, f in pooled.items()}
+
+
+def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explanation]:
+    """Explain the predicted class of each lesion.
+
+    Parameters
+    ----------
+    model
+        A trained network.
+    lesions
+        N lesions with the columns of :func:`jiadf.data.read.read_lesions`; ``label`` is not read.
+    inputs
+        What the network sees of them: ``model.inputs(lesions)``, or ``model.own_inputs``.
+
+    Raises
+    ------
+    jiadf.explanation.network.ExplanationError
+        A ValueError, if the network cannot be explained.
+    """
+    network = _LackingNetwork(model.network)
+    prediction = model.predict_inputs(inputs)
+    classes = prediction.posterior.argmax(1)
+    lacks = np.stack([inputs.missing[name] for name in network.streams], axis=1)  # (N, streams)
+    by_row: dict[int, Explanation] = {}
+    for pattern in np.unique(lacks, axis=0):
+        rows = np.flatnonzero((lacks == pattern).all(axis=1))
+        network.lacking = tuple(np.array(network.streams)[pattern])
+        for row, *found in zip(rows, *_explain(network, model, inputs, rows, classes), strict=True):
+            by_row[row] = _one(network, lesions.iloc[[row]], inputs, row, prediction, *found)
+    return [by_row[row] for row in range(len(lesions))]
+
+
+def _explain(network: _LackingNetwork, model: Model, inputs: Inputs, rows, classes) -> tuple:
+    """Return heat maps, start and contributions (a Series each) of some lesions."""
+    chosen = classes[rows]
+    metadata = np.where(inputs.missing["metadata"][rows, None], 0, inputs.metadata[rows])
+    maps = feature_maps(network, {name: inputs.streams[name][rows] for name in network.streams})
+    heat = grad_cam(network, maps, metadata, chosen)
+    features = network.features(maps)
+    shares = integrated_gradients(network, features, metadata, chosen)
+    table = by_field(shares["metadata"], model.encoder.columns)
+    for place, name in enumerate(network.streams):
+        table.insert(place, f"{name} image", shares[name])
+    with torch.no_grad():
+        nothing = {name: value[:1] * 0 for name, value in features.items()}
+        empty = network.decide(nothing, torch.zeros(1, metadata.shape[1]))
+    start = empty.log_posterior.exp().numpy()[0, chosen]
+    heats = [{name: h[n] for name, h in heat.items()} for n in range(len(rows))]
+    return heats, start, [table.loc[n] for n in range(len(rows))]
+
+
+def _one(network, lesion, inputs, row, prediction, heat, start, contributions) -> Explanation:
+    """Put one lesion's explanation together; `lesion` is a table of one row."""
+    missing = {name: inputs.missing[name][[row]] for name in network.streams}
+    lacking = tuple(OwnLesions(lesion, {}, missing).lacking())
+    present = [name for name in network.streams if name not in network.lacking]
+    paths = {name: lesion[f"{name}_path"].iloc[0] for name in present}
+    moved = contributions[contributions != 0]
+    moved = moved.iloc[np.argsort(-moved.abs().to_numpy(), kind="stable")]
+    moved.index = [_with_value(name, lesion.iloc[0]) for name in moved.index]
+    return Explanation(
+        lesion_id=str(lesion.index[0]),
+        prediction=lesion_prediction(prediction, row, lacking),
+        images={
+            name: path if isinstance(path, str) else inputs.streams[name][row]
+            for name, path in paths.items()
+        },
+        heat={name: heat[name] for name in present},
+        start=float(start),
+        contributions=moved.rename("contribution"),
+    )
+
+
+def _with_value(name: str, lesion: pd.Series) -> str:
+    """Add a field's value to its name: ``age 62``."""
+    if name not in _COLUMNS:
+        return name
+    value = lesion[_COLUMNS[name]]
+    if pd.isna(value):
+        return f"{name}, not given"
+    if isinstance(value, str):
+        return f"{name} {value.replace('_', ' ')}"
+    return f"{name} {value:.2f}" if name.startswith("MONET") else f"{name} {value:g}"
