@@ -20,7 +20,7 @@ from jiadf.data.open_image import ImageSource, open_image
 from jiadf.data.schema import CLASS_NAMES
 from jiadf.explanation.explain import Explanation
 from jiadf.explanation.grad_cam import upsample
-from jiadf.submission.lesion_prediction import NOT_A_DEVICE
+from jiadf.submission.lesion_prediction import NOT_A_DEVICE, LesionPrediction
 
 SHOWN = 8  # contributions with a row of their own
 _HEAT_SIZE = 32  # pixels; what a browser makes larger
@@ -107,7 +107,7 @@ def card(
         for name, source in explained.images.items()
     )
     notes = [
-        f"Missing: {', '.join(said.missing)}." if said.missing else "",
+        missing_words(said),
         about,
         f"Images: {credit}." if credit else "",
     ]
@@ -210,7 +210,7 @@ def _row(name: str, value: str, bar: str, first: bool = False) -> str:
     )
 
 
-def _probabilities(said) -> str:
+def _probabilities(said: LesionPrediction) -> str:
     ordered = said.probabilities.sort_values(ascending=False)
     rows = "".join(
         _row(
@@ -224,18 +224,23 @@ def _probabilities(said) -> str:
     return f'<ul role="list">{rows}</ul>'
 
 
+def missing_words(said: LesionPrediction) -> str:
+    """Say what a lesion lacks, or nothing."""
+    return f"Missing: {', '.join(said.missing).replace('_', ' ')}." if said.missing else ""
+
+
 def top_three(probabilities: pd.Series) -> str:
     """Say a branch's three most probable classes."""
     top = probabilities.sort_values(ascending=False).head(3)
     return ", ".join(f"{code} {value:.2f}" for code, value in top.items())
 
 
-def branch_weights(said) -> Mapping[str, float]:
+def branch_weights(said: LesionPrediction) -> Mapping[str, float]:
     """Return each branch's weight, or none where one head decides."""
     return {} if said.weights is None else said.weights.to_dict()
 
 
-def _branches(said, part: Callable[[str], str]) -> str:
+def _branches(said: LesionPrediction, part: Callable[[str], str]) -> str:
     weights = branch_weights(said)
     rows = "".join(
         _row(

@@ -12,6 +12,7 @@ from jiadf.explanation.card import (
     display_image,
     from_to,
     heat_pixels,
+    missing_words,
     place_of,
     shown_contributions,
     top_three,
@@ -59,8 +60,7 @@ def card_figure(explained: Explanation, *, about: str = "", credit: str = "") ->
         for name, weight in branch_weights(said).items()
     ]
     lines += [from_to(explained)]
-    lines += [f"Missing: {', '.join(said.missing)}."] if said.missing else []
-    lines += [about] if about else []
+    lines += [line for line in (missing_words(said), about) if line]
     lines += [f"Images: {credit}. {NOT_A_DEVICE}" if credit else NOT_A_DEVICE]
     bottom.text(0.02, 0.95, "\n".join(lines), fontsize=8, va="top", linespacing=1.5)
     return figure
