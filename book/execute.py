@@ -67,7 +67,7 @@ def execute(notebook: Path, out: Path, shared: dict, own: dict, prepare_only: bo
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="all pages if none is given")
     parser.add_argument("--out", type=Path, required=True, help="folder of the executed copies")
     parser.add_argument("--params", type=Path, help="YAML file of parameters")
     parser.add_argument("-p", dest="own", action="append", default=[], metavar="NAME=VALUE")
@@ -76,7 +76,8 @@ def main() -> None:
     try:
         shared = read_yaml(arguments.params) if arguments.params else {}
         own = parse_assignments(arguments.own, "-p")
-        for notebook in arguments.notebooks:
+        every = [ROOT / f"{page}.ipynb" for page in pages() if page.startswith("notebooks/")]
+        for notebook in arguments.notebooks or every:
             execute(notebook, arguments.out, shared, own, arguments.prepare_only)
     except ParameterError as error:
         parser.exit(1, f"{error}\n")
