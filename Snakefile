@@ -24,6 +24,7 @@ rule book:
         readmes=READMES,
         settings=["_config.yml", "_toc.yml", "book/references.bib"],
         static=[str(path) for path in Path("book/_static").glob("*")],
+        gallery="_build/gallery/index.html",
     output:
         "_build/html/index.html",
     log:
@@ -37,6 +38,22 @@ rule book:
         {{ jupyter-book clean --html {SOURCE} >/dev/null 2>&1 || true; }}
         jupyter-book build --all -W -n --keep-going --path-output . {SOURCE} > {log} 2>&1 \
             || {{ cat {log}; exit 1; }}
+        cp -r _build/gallery _build/html/
+        """
+
+
+rule gallery:
+    input:
+        sources("jiadf.explanation.explain", "jiadf.explanation.card_folder"),
+        "book/gallery.py",
+        MODEL,
+    output:
+        "_build/gallery/index.html",
+    log:
+        "_build/logs/gallery.log",
+    shell:
+        """
+        python -m book.gallery --out _build/gallery > {log} 2>&1 || {{ cat {log}; exit 1; }}
         """
 
 
