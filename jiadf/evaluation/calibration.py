@@ -43,7 +43,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from jiadf.data.schema import CLASSES
 from jiadf.evaluation.metrics import check_predictions, check_weights, ratio, width_bins
 
 ERRORS = (
@@ -307,30 +306,3 @@ def reliability_bands(
     expected = [binom.ppf(tail, size, table.loc[full, "confidence"]) / size for tail in tails]
     table.loc[full, ["expected_low", "expected_high"]] = np.stack(expected, 1)
     return table
-
-
-def class_calibration(
-    y_true, seeds: Sequence[np.ndarray], bins: int = 15, classes: Sequence[str] = CLASSES
-) -> pd.DataFrame:
-    """Compare each class's probability with its frequency, on average and bin by bin.
-
-    Returns
-    -------
-    DataFrame
-        `label`, `lesions`, `prevalence`, `mean_probability` and `ece` of the class's own
-        probability, the last two means over seeds. With few lesions of a class its ECE is mostly
-        about the many lesions that do not have it.
-    """
-    y_true = check_predictions(y_true, seeds[0])[0]
-    ones = np.ones((1, len(y_true)))
-    errors = np.mean([_class_errors(y_true, y_prob, ones, bins)[0] for y_prob in seeds], axis=0)
-    counts = np.bincount(y_true, minlength=len(classes))
-    return pd.DataFrame(
-        {
-            "label": list(classes),
-            "lesions": counts,
-            "prevalence": counts / len(y_true),
-            "mean_probability": np.mean([y_prob.mean(0) for y_prob in seeds], axis=0),
-            "ece": errors,
-        }
-    )

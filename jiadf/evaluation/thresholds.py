@@ -289,39 +289,3 @@ def choose_strength(y_true, y_prob, folds, strengths: Sequence[float] = STRENGTH
     mapped = _crossfitted(y_true, y_prob, folds, strengths)
     scores = [macro_f1_at_half(y_true, each) for each in mapped]
     return max(zip(scores, strengths, strict=True))[1]
-
-
-def nested_thresholds(
-    y_true, y_prob, folds, strengths: Sequence[float] = STRENGTHS
-) -> tuple[np.ndarray, dict[Any, Thresholds]]:
-    """Choose the strength, fit the cuts and map, all without the fold that is mapped.
-
-    For each fold, the others are the inner folds: :func:`choose_strength` runs over them, and the
-    cuts are then fitted on all of them. Parameters are those of :func:`crossfitted`.
-
-    Returns
-    -------
-    mapped : (N, K) float array
-        What an honest estimate of the gain is computed from.
-    cuts : dict
-        The cuts that each fold was mapped with.
-    """
-    y_true, y_prob = check_predictions(y_true, y_prob)
-    folds = np.asarray(folds)
-    if len(np.unique(folds)) < 3:
-        raise ValueError("nested cross-validation needs at least three folds of lesions.")
-    mapped, cuts = np.empty_like(y_prob), {}
-    for fold in np.unique(folds):
-        inside = folds == fold
-        inner = y_true[~inside], y_prob[~inside]
-        strength = choose_strength(*inner, folds[~inside], strengths)
-        cuts[fold.item()] = fit_thresholds(*inner, strength)
-        mapped[inside] = cuts[fold.item()].apply(y_prob[inside])
-    return mapped, cuts
-
-
-def renormalised(y_prob) -> np.ndarray:
-    """Divide each lesion's numbers by their sum, (N, K); a row of zeros becomes uniform."""
-    y_prob = np.asarray(y_prob, dtype=float)
-    total = y_prob.sum(1, keepdims=True)
-    return np.where(total > 0, y_prob / np.where(total > 0, total, 1), 1 / y_prob.shape[1])

@@ -6,19 +6,12 @@ modality is, the network says (:meth:`jiadf.models.network.JIADF.streams`), in t
 alike.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from jiadf.data.batches import Inputs
-from jiadf.data.image_cache import CachedImages
-from jiadf.explanation.corruptions import VERSION, corrupt
-from jiadf.models.encoders import ImageEncoder
-from jiadf.training.features import frozen_features
 
 # What an entry of the metadata is called, and how its columns begin (jiadf.data.metadata).
 FIELDS = {
@@ -123,47 +116,6 @@ def take(inputs: Inputs, rows: np.ndarray) -> Inputs:
     missing = {name: gone[rows] for name, gone in inputs.missing.items()}
     metadata, target = inputs.metadata[rows], inputs.target[rows]
     return replace(inputs, streams=streams, metadata=metadata, target=target, missing=missing)
-
-
-def corrupted_images(
-    images: CachedImages,
-    rows: np.ndarray,
-    kind: str,
-    severity: int,
-    encoder: ImageEncoder | None,
-    cache_dir: str | Path | None = None,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-) -> np.ndarray:
-    """Damage some pictures and, with an encoder, return their features from the cache or anew.
-
-    Parameters
-    ----------
-    images
-        Decoded images of all lesions.
-    rows : (n,) int array
-        Those to damage.
-    kind, severity, seed
-        As in :func:`jiadf.explanation.corruptions.corrupt`.
-    encoder
-        The backbone of the `frozen` regime; None returns pixels.
-    cache_dir, device
-        As in :func:`jiadf.training.features.frozen_features`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Features float32 (n, 1, F), or pixels uint8 (n, S, S, 3).
-    """
-    pixels = corrupt(np.asarray(images.pixels[rows]), kind, severity, seed)
-    if encoder is None:
-        return pixels
-    parts = [images.key, np.asarray(rows).tolist(), kind, severity, seed, VERSION]
-    key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
-    return frozen_features(
-        CachedImages(pixels, key), encoder, cache_dir=cache_dir, device=device, progress=False
-    )
 
 
 def balanced_rows(target: np.ndarray, size: int, seed: int = 0) -> np.ndarray:

@@ -22,7 +22,6 @@ A finished run is never repeated; one that fails leaves its reason in ``error.tx
 go on. Everything that is reported is read from the run folders alone.
 """
 
-import hashlib
 import itertools
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,12 +41,9 @@ from jiadf.config import (
     parse_assignments,
     read_yaml,
 )
-from jiadf.data.image_cache import default_cache_dir
 from jiadf.data.schema import CLASSES
-from jiadf.training.inputs import Shared, table_fingerprint
-from jiadf.training.predict import Prediction, predict_inputs, run_inputs
 from jiadf.training.run_folder import BusyError, Run
-from jiadf.training.trainer import train, training_code
+from jiadf.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"validation": "val", "out-of-fold": "test"}
@@ -228,34 +224,6 @@ def open_with_knobs(
     return grid.model_copy(update={"base": grid.base | given, "systems": kept})
 
 
-def ensure_runs(grid: Grid, lesions: pd.DataFrame, runs_dir: str | Path | None = None) -> Path:
-    """Train what a grid's folder lacks and return the folder.
-
-    Parameters
-    ----------
-    grid, lesions
-        The grid, and a labelled lesion table.
-    runs_dir
-        Folder of the run folders; None: one in the cache, of this base and data, these meanings
-        of the systems' names and this version of the code, which pages share.
-
-    Raises
-    ------
-    RuntimeError
-        If a run failed; with its reason.
-    """
-    if runs_dir is None:
-        shared = grid.model_dump_json(exclude={"systems"})  # pages with other systems share runs
-        parts = [shared, table_fingerprint(lesions), training_code()]
-        digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
-        runs_dir = default_cache_dir() / "grids" / digest
-    failed = run_grid(grid, lesions, runs_dir, progress=False)
-    if failed:
-        first = failed[0]
-        raise RuntimeError(f"{len(failed)} runs failed, the first {first.path}: {first.failure}")
-    return Path(runs_dir)
-
-
 def run_grid(
     grid: Grid,
     lesions: pd.DataFrame,
@@ -334,93 +302,6 @@ def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataF
             row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def pooled_predictions(grid: Grid, folder: str | Path) -> dict[str, list[pd.DataFrame]]:
-    """Return each system's scored predictions, a table a seed, its folds put together.
-
-    A table is indexed by ``lesion_id`` with ``label``, the eleven probabilities and the branch
-    weights. Seeds with a run that is not finished are left out, and so is a system without any.
-    """
-    pooled: dict[str, list[pd.DataFrame]] = {}
-    by_seed = itertools.groupby(grid.runs(Path(folder)), lambda run: (run.system, run.seed))
-    for (system, _), runs in by_seed:
-        made = [Run(run.path) for run in runs]
-        if all(run.finished for run in made):
-            tables = pd.concat([run.predictions for run in made])
-            scored = tables[tables["split"] == grid.scored_part].sort_index()
-            pooled.setdefault(system, []).append(scored)
-    return pooled
-
-
-@dataclass(frozen=True)
-class FoldPrediction:
-    """What one run's network says of all lesions, and which of them it may be judged on.
-
-    Attributes
-    ----------
-    run
-        The run.
-    prediction
-        Over all lesions, in the table's order, with every branch's logits.
-    val_rows, test_rows
-        Rows of the lesions that chose the epoch, and of those that chose nothing. What is fitted
-        after training is fitted on the former and judged on the latter.
-    """
-
-    run: GridRun
-    prediction: Prediction
-    val_rows: np.ndarray
-    test_rows: np.ndarray
-
-
-def fold_predictions(
-    grid: Grid,
-    folder: str | Path,
-    lesions: pd.DataFrame,
-    cache_dir: str | Path | None = None,
-    *,
-    systems: Iterable[str] | None = None,
-    shared: Shared | None = None,
-) -> list[FoldPrediction]:
-    """Predict all lesions with each finished run of an out-of-fold grid.
-
-    Parameters
-    ----------
-    grid, folder
-        The grid and where its run folders lie.
-    lesions
-        The table that the runs were trained on.
-    cache_dir
-        Where image and feature caches lie.
-    systems
-        Names of the systems wanted; all if None.
-    shared
-        A dict that keeps what was read, for more calls over the same lesions.
-
-    Raises
-    ------
-    jiadf.config.ParameterError
-        If the grid has no such system, or its protocol keeps no lesions from every choice.
-    jiadf.training.run_folder.RunError
-        If a run is missing or unfinished.
-    """
-    if grid.protocol != "out-of-fold":
-        raise ParameterError(
-            f"this grid's protocol is {grid.protocol!r}: give one with `protocol: out-of-fold`."
-        )
-    wanted = list(grid.overrides() if systems is None else systems)
-    grid.require(wanted)
-    shared = {} if shared is None else shared
-    result = []
-    for run in grid.runs(Path(folder)):
-        if run.system in wanted:
-            made = Run(run.path)
-            parts = made.predictions["split"].loc[lesions.index].to_numpy()
-            inputs = run_inputs(made, lesions, cache_dir, progress=False, shared=shared)
-            rows = (np.flatnonzero(parts == part) for part in ("val", "test"))
-            result.append(FoldPrediction(run, predict_inputs(made, inputs), *rows))
-    return result
 
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:

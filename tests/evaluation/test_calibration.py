@@ -8,7 +8,6 @@ from jiadf.evaluation import metrics
 from jiadf.evaluation.bootstrap import stratified_weights
 from jiadf.evaluation.calibration import (
     binned_gap,
-    class_calibration,
     confidence_bins,
     error_draws,
     error_intervals,
@@ -184,12 +183,3 @@ def test_bands_hold_the_accuracy_and_the_diagonal_of_a_calibrated_system():
     assert (shy["accuracy"] > shy["expected_high"]).mean() > 0.5
     two = reliability_bands(truth, [prob, prob], weights)
     pd.testing.assert_frame_equal(two, table)
-
-
-def test_class_calibration_counts_a_class_that_is_not_there():
-    truth = np.array([0, 0, 1, 1])
-    prob = np.array([[0.5, 0.3, 0.2]] * 4)
-    table = class_calibration(truth, [prob], classes=("a", "b", "c")).set_index("label")
-    assert table["lesions"].tolist() == [2, 2, 0]
-    assert table["mean_probability"].tolist() == pytest.approx([0.5, 0.3, 0.2])
-    assert table["ece"].tolist() == pytest.approx([0.0, 0.2, 0.2])

@@ -21,8 +21,6 @@ from jiadf.evaluation.thresholds import (
     fit_thresholds,
     load_thresholds,
     macro_f1_at_half,
-    nested_thresholds,
-    renormalised,
 )
 
 PROBABILITY = st.floats(0, 1)
@@ -124,12 +122,7 @@ def test_macro_f1_at_half_is_the_one_of_the_summary():
 
 def test_what_a_fold_is_mapped_with_does_not_depend_on_its_labels():
     truth, prob, folds = drawn()
-    mapped, cuts = nested_thresholds(truth, prob, folds)
     changed = np.where(folds == 2, (truth + 1) % 11, truth)
-    again, others = nested_thresholds(changed, prob, folds)
-    np.testing.assert_array_equal(mapped[folds == 2], again[folds == 2])
-    assert cuts[2] == others[2]
-    assert cuts[1] != others[1]
     alone = crossfitted(truth, prob, folds, 10)
     np.testing.assert_array_equal(
         alone[folds == 2], crossfitted(changed, prob, folds, 10)[folds == 2]
@@ -143,7 +136,7 @@ def test_noise_gains_nothing_in_nested_folds_though_it_seems_to_in_sample():
         truth = rng.choice(11, 300)
         prob = rng.dirichlet(np.ones(11), 300)
         folds = np.arange(300) % 5
-        nested, _ = nested_thresholds(truth, prob, folds, (0.0,))
+        nested = crossfitted(truth, prob, folds, 0.0)
         seeming = fit_thresholds(truth, prob, 0).apply(prob)
         gains.append([macro_f1_at_half(truth, p) for p in (nested, seeming)])
     nested, seeming = np.mean(gains, 0)
@@ -205,13 +198,6 @@ def test_what_cannot_be_fitted_or_mapped_is_refused(tmp_path):
         Thresholds((0.5, 1.0))
     with pytest.raises(ValueError, match="two folds"):
         crossfitted(truth, prob, np.zeros_like(folds), 0)
-    with pytest.raises(ValueError, match="three folds"):
-        nested_thresholds(truth, prob, folds % 2)
-
-
-def test_renormalising_keeps_order_within_a_lesion_and_takes_rows_of_zeros():
-    given_numbers = np.array([[0.2, 0.6], [0.0, 0.0], [1.0, 1.0]])
-    np.testing.assert_allclose(renormalised(given_numbers), [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5]])
 
 
 def test_a_moved_class_scores_where_the_benchmark_gave_nothing():

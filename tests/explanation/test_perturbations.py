@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 
 from jiadf.data.batches import Inputs
-from jiadf.data.image_cache import cache_images
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.explanation import perturbations as damage
-from jiadf.models.encoders import ImageEncoder
 from jiadf.training.inputs import targets
 from jiadf.training.predict import predict_inputs, run_inputs
 
@@ -87,25 +85,6 @@ def test_a_missing_image_is_its_training_mean_to_a_trained_network(run, lesions,
     said = predict_inputs(run, damage.without(own, ["clinical"])).posterior
     np.testing.assert_allclose(said, predict_inputs(run, at_mean).posterior, atol=1e-6)
     assert np.abs(said - predict_inputs(run, own).posterior).max() > 1e-4
-
-
-def test_corrupted_features_are_those_of_corrupted_pictures(lesions, cache_dir, monkeypatch):
-    images = cache_images(lesions["clinical_path"], 32, cache_dir, progress=False)
-    encoder, rows = ImageEncoder(), np.array([4, 9, 11])
-    pixels = damage.corrupted_images(images, rows, "blur", 5, None)
-    features = damage.corrupted_images(images, rows, "blur", 5, encoder, cache_dir)
-    assert features.shape == (3, 1, encoder.num_features)
-    expected = encoder(encoder.normalise(_tensor(pixels))).detach().numpy()
-    np.testing.assert_allclose(features[:, 0], expected, atol=1e-4)
-    monkeypatch.setattr("jiadf.training.features._extract", None)
-    again = damage.corrupted_images(images, rows, "blur", 5, encoder, cache_dir)
-    np.testing.assert_array_equal(features, again)
-
-
-def _tensor(pixels):
-    import torch
-
-    return torch.from_numpy(pixels)
 
 
 def test_corrupted_inputs_hold_the_chosen_lesions_alone(inputs):

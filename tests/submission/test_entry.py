@@ -23,7 +23,7 @@ from jiadf.submission.entry import (
     read_checked,
     write_entry,
 )
-from jiadf.training.grid import load_grid, pooled_predictions, run_grid
+from jiadf.training.grid import load_grid, run_grid
 from jiadf.training.run_folder import Run, RunError
 from tests.conftest import TINY
 from tests.made_lesions import make_lesions
@@ -144,11 +144,14 @@ def test_cuts_come_from_the_test_lesions_of_all_runs(made):
     grid, folder = made
     runs = [Run(run.path) for run in grid.runs(folder)]
     table = out_of_fold_table(runs)
-    seeds = pooled_predictions(grid, folder)["all"]
+    seeds = [
+        pd.concat([r.predictions.query("split == 'test'") for r in runs if r.parameters.seed == s])
+        for s in (0, 1)
+    ]
     assert len(table) == 110
-    mean = (seeds[0][NAMES] + seeds[1][NAMES]) / 2
+    mean = (seeds[0][NAMES] + seeds[1][NAMES]) / 2  # by lesion
     np.testing.assert_allclose(table.loc[mean.index, NAMES], mean)
-    assert (table.loc[mean.index, "label"] == seeds[0]["label"]).all()
+    assert (table.loc[mean.index, "label"] == seeds[0].loc[mean.index, "label"]).all()
     assert sorted(table["fold"].unique()) == [0, 1, 2]
     cuts = fit_on_test_folds(runs, 7)
     assert cuts.strength == 7

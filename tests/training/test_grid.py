@@ -1,21 +1,13 @@
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
 
 from jiadf.config import ParameterError
-from jiadf.data.schema import CLASSES
-from jiadf.evaluation.metrics import summary
 from jiadf.training import grid as module
 from jiadf.training import inputs
 from jiadf.training.grid import (
     collect,
-    ensure_runs,
-    fold_predictions,
     load_grid,
-    pooled_predictions,
-    probabilities,
     run_grid,
 )
 from jiadf.training.run_folder import Run
@@ -240,8 +232,6 @@ def test_a_failing_run_is_told_and_the_others_go_on(
     assert "the power went" in capsys.readouterr().out
     assert "RuntimeError: the power went" in (failed[0].path / "error.txt").read_text()
     assert collect(grid, folder)["state"].tolist() == ["failed", *["finished"] * 3]
-    pooled = pooled_predictions(grid, folder)
-    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 1, "M": 2}
 
     monkeypatch.setattr(module, "train", original)
     assert run_grid(grid, lesions, folder, cache_dir, progress=False) == []
@@ -267,47 +257,3 @@ def test_results_are_read_from_the_folders_alone(made):
         assert row.macro_f1 == metrics["test"]["macro_f1"]
         assert row.seconds >= 0
         assert 1 <= row.best_epoch <= grid.base["epochs"]
-
-
-def test_pooled_predictions_hold_every_lesion_once(made, lesions):
-    grid, folder = made
-    pooled = pooled_predictions(grid, folder)
-    assert {name: len(seeds) for name, seeds in pooled.items()} == {"all": 2, "M": 2}
-    for table in (table for seeds in pooled.values() for table in seeds):
-        assert table["label"].to_dict() == lesions["label"].to_dict()
-        assert not table.index.duplicated().any()
-        np.testing.assert_allclose(probabilities(table).sum(axis=1), 1, atol=1e-5)
-    one = Run(folder / "all" / "seed1-fold2").predictions.query("split == 'test'")
-    shown = pooled["all"][1].loc[one.index, list(CLASSES)]
-    pd.testing.assert_frame_equal(shown, one[list(CLASSES)])
-    assert summary(inputs.targets(table), probabilities(table))["macro_auc"] > 0
-
-
-def test_fold_predictions_repeat_the_runs_and_keep_their_parts_apart(made, lesions, cache_dir):
-    grid, folder = made
-    folds = fold_predictions(grid, folder, lesions, cache_dir, systems=["M"])
-    assert [fold.run.system for fold in folds] == ["M"] * 6
-    for fold in folds:
-        recorded = Run(fold.run.path).predictions.loc[lesions.index]
-        np.testing.assert_allclose(fold.prediction.posterior, probabilities(recorded), atol=2e-5)
-        assert (recorded["split"].iloc[fold.val_rows] == "val").all()
-    scored = np.concatenate([fold.test_rows for fold in folds if fold.run.seed == 0])
-    assert sorted(scored) == list(range(len(lesions)))
-
-
-def test_fold_predictions_need_lesions_that_chose_nothing(write, lesions, tmp_path):
-    with pytest.raises(ParameterError, match="out-of-fold"):
-        fold_predictions(write(), tmp_path, lesions)
-
-
-def test_grids_that_mean_different_things_by_a_name_share_no_runs(
-    write, lesions, cache_dir, monkeypatch
-):
-    monkeypatch.setattr("jiadf.training.grid.default_cache_dir", lambda: cache_dir)
-    monkeypatch.setattr("jiadf.training.grid.run_grid", lambda *_, **__: [])
-    one, other = ({"a": {}, "b": {"modalities": letters}} for letters in "CD")
-    folders = [ensure_runs(write(systems=systems), lesions) for systems in (one, other)]
-    assert folders[0] != folders[1]
-    page = write(systems=one)
-    page = page.model_copy(update={"systems": {"a": {}}})  # a page that leaves a system out
-    assert ensure_runs(page, lesions) == folders[0]

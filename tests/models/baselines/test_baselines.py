@@ -7,7 +7,6 @@ import torch
 
 from jiadf.config import ParameterError, Parameters, make_parameters
 from jiadf.models.baselines import BASELINES, CONFIGURED, baseline_settings
-from jiadf.models.cost import network_cost
 
 METHODS = sorted(BASELINES)
 
@@ -82,24 +81,6 @@ def test_training_lowers_the_loss(name, make, batch, loss):
         optimizer.step()
         losses.append(float(total.detach()))
     assert min(losses[-5:]) < losses[0] - 0.1
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_cost_counts_parameters_and_operations(name, make, batch):
-    network = make(name)
-    cost = network_cost(network, batch)
-    assert cost["parameters"] == sum(p.numel() for p in network.parameters())
-    assert (cost["trainable"] < cost["parameters"]) == (name == "albef")  # its momentum copies
-    twice = {key: torch.cat([value, value]) for key, value in batch.items()}
-    assert network_cost(network, twice)["gflops"] == pytest.approx(cost["gflops"])
-    wider = network_cost(make(name, image_features=12, head_dim=8, joint_width=28), batch)
-    assert wider["gflops"] >= cost["gflops"]
-
-
-def test_cost_of_a_linear_head_is_two_operations_a_weight(make, batch):
-    cost = network_cost(make("panderm"), batch)
-    assert cost["gflops"] * 1e9 == pytest.approx(2 * 24 * 4)
-    assert cost["parameters"] == 24 * 4 + 4
 
 
 def test_one_image_is_refused(make, design):
