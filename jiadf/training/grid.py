@@ -192,7 +192,10 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
             f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds and its "
             "protocol; write a grid of your own to change it."
         )
-    list(grid.runs(Path()))  # every system's parameters are checked before any run is made
+    try:
+        list(grid.runs(Path()))  # every system's parameters are checked before any run is made
+    except ParameterError as error:
+        raise ParameterError(f"{file}: {error}") from None
     return grid
 
 

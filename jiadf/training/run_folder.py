@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save
 
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
 from jiadf.data.tables import read_written
-from jiadf.files import atomic
+from jiadf.files import atomic, read_regular
 
 CHECKPOINT = "checkpoint.safetensors"
 SEALED = ("config.yaml", "encoder.json", "history.csv", "model.safetensors", "predictions.csv",
@@ -158,12 +158,16 @@ class Run:
 
     def _existing(self, name: str) -> Path:
         path = self.path / name
-        if not path.exists():
+        try:
+            content = read_regular(path)
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{path}: not there. Give a finished run folder, or finish this one with "
                 f"`jiadf train --run {self.path}` and the parameters it was begun with."
-            )
-        if self.finished and _digest(path.read_bytes()) != self._digests().get(name):
+            ) from None
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); restore it.") from None
+        if self.finished and _digest(content) != self._digests().get(name):
             raise RunError(
                 f"{path}: is not what the run wrote; it was edited or damaged. Restore it, or "
                 "delete the folder and train anew."
@@ -173,7 +177,7 @@ class Run:
     def _digests(self) -> dict[str, str]:
         file = self.path / "digests.json"
         try:
-            return dict(json.loads(file.read_text()))
+            return dict(json.loads(read_regular(file)))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{file}: cannot be read ({error}), so nothing says that the run is whole. Restore "
