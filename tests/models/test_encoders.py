@@ -177,12 +177,21 @@ def test_faulty_weight_files_are_told_apart(tmp_path):
         damaged.write_bytes(b"not a weights file")
         with pytest.raises(WeightsError, match="damaged"):
             ImageEncoder(SMALL, weights=damaged)
+        damaged.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+        with pytest.raises(WeightsError, match="pointer of Git LFS: `git lfs pull`"):
+            ImageEncoder(SMALL, weights=damaged)
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     with pytest.raises(WeightsError, match="no state dict"):
         ImageEncoder(SMALL, weights=tmp_path / "tensor.pth")
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="of another network"):
         ImageEncoder(SMALL, weights=tmp_path / "other.pth")
+
+
+def test_a_backbone_of_one_image_size_names_it():
+    encoder = ImageEncoder("vit_tiny_patch16_224", weights="random")
+    with pytest.raises(ValueError, match="224 x 224 pixels only: set image_size to 224"):
+        encoder.normalise(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
 
 
 class Payload:

@@ -131,3 +131,13 @@ def test_code_below_another_repository_has_no_commit(tmp_path):
         [sys.executable, "-c", code], cwd=package.parent, capture_output=True, text=True, check=True
     )
     assert told.stdout.strip() == "None"
+
+
+def test_ids_that_look_like_numbers_stay_text_and_no_pipe_is_waited_for(tmp_path):
+    run = Run(tmp_path)
+    lesions = pd.Index(["0001", "1e5", "NA"], name="lesion_id")
+    run.write_table("predictions.csv", pd.DataFrame({"split": "val", "MEL": 0.5}, lesions))
+    assert run.predictions.index.tolist() == ["0001", "1e5", "NA"]
+    os.mkfifo(tmp_path / "history.csv")
+    with pytest.raises(RunError, match=r"history.csv: cannot be read \(not a regular file\)"):
+        run.text("history.csv")

@@ -605,3 +605,10 @@ def test_features_of_encoders_that_a_run_trained(
 def test_parameters_that_contradict_each_other_are_refused(changes, told):
     with pytest.raises(ParameterError, match=told):
         make_parameters({"regime": "finetune"} | changes)
+
+
+@pytest.mark.parametrize("lesions_left", [1, 3])
+def test_a_fold_without_lesions_is_named(lesions, tiny_parameters, tmp_path, lesions_left):
+    chosen = tiny_parameters(n_folds=30, val_fold=5)
+    with pytest.raises(ValueError, match=r"deals none of . lesions to val_fold=5; set n_folds"):
+        train(lesions.iloc[:lesions_left], tmp_path / "r", chosen, progress=False)
