@@ -61,6 +61,7 @@ rule notebook:
     input:
         lambda wildcards: sources(f"notebooks/{wildcards.name}.ipynb"),
         "book/execute.py",
+        "book/slider.html",
         RECORDS,
         MODEL,
         notebook="notebooks/{name}.ipynb",
