@@ -24,7 +24,7 @@ def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
 
 def test_a_part_of_the_table_reads_the_caches_of_the_whole(run, lesions, cache_dir, monkeypatch):
     chosen = list(lesions.index[::-9])
-    monkeypatch.setattr("jiadf.training.features._extract", None)
+    monkeypatch.setattr("jiadf.training.features._extract", pytest.fail)
     monkeypatch.setattr("jiadf.data.image_cache.decode", None)
     table = predict(run, lesions, cache_dir, only=chosen, progress=False)
     assert list(table.index) == chosen
