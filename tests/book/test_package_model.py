@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
     lesions = read_lesions(sample_dir(), "training")
     parameters = make_parameters(
         {
-            "regime": "finetune", "image_size": 32, "epochs": 1, "backbone_weights": "random",
+            "regime": "finetune", "image_size": 32, "epochs": 1,
             "frozen_stages": 3, "activation_views": 1, "keep": "last", "schedule": "one-cycle",
             "val_fold": None, "test_fold": 0, "modality_dropout": 0.2, "device": "cpu",
         }

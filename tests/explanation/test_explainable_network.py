@@ -29,7 +29,7 @@ def test_maps_of_many_lesions_are_those_of_one(packaged, inputs):
     ("changes", "message"),
     [
         ({"modalities": "M"}, "reads no pixels"),
-        ({"regime": "frozen"}, "reads no pixels"),
+        ({"regime": "frozen", "backbone_weights": "auto"}, "reads no pixels"),
         ({"method": "caffm"}, "method=ji-adf"),
         ({"backbone_features": "stages"}, "backbone_features=pooled"),
     ],
