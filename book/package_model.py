@@ -139,9 +139,15 @@ def main() -> None:
             table=score_table(model, test),
         )
         (folder / "README.md").write_text(text)
+        old = Path(staged) / "old"
         if arguments.out.exists():
-            shutil.rmtree(arguments.out)
-        folder.rename(arguments.out)
+            arguments.out.rename(old)
+        try:
+            folder.rename(arguments.out)
+        except OSError:
+            if old.exists():
+                old.rename(arguments.out)
+            raise
     print(text)
 
 

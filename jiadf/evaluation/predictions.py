@@ -12,6 +12,7 @@ Probabilities have four decimals. One recorded as 0 is read as :data:`LEAST`, th
 rounds to 0, so that logarithms stay finite, and rows are divided by their sum.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -206,6 +207,11 @@ def load_provenance(name: str, folder: str | Path | None = None) -> dict[str, An
         raise RecordError(f"{file}: is not JSON ({error}). Remedy: {_RESTORE}.") from None
     if not isinstance(provenance, dict):
         raise RecordError(f"{file}: is not a record's provenance. Remedy: {_RESTORE}.")
+    if provenance.get("sha256") != _digest(file.with_suffix(".parquet")):
+        raise RecordError(
+            f"{file}: is of another table than {name}.parquet, which was changed since, or whose "
+            f"writing was broken off between the two. Remedy: {_RESTORE}."
+        )
     return provenance
 
 
@@ -269,7 +275,8 @@ def write_predictions(
     table
         The columns of :mod:`jiadf.evaluation.schema`. Probabilities are rounded here.
     provenance
-        What can be written as JSON; ``lesions``, their number, and ``licence`` are added.
+        What can be written as JSON; ``lesions``, their number, ``licence`` and the table's
+        ``sha256``, which ties the two files together, are added.
 
     Raises
     ------
@@ -291,11 +298,16 @@ def write_predictions(
     order = pd.Categorical(table["system"], categories=table["system"].unique())
     table = table.assign(order=order).sort_values(["order", *KEYS[1:]], ignore_index=True)
     added = {"lesions": table["lesion_id"].nunique(), "licence": LICENCE}
-    text = json.dumps(dict(provenance) | added, indent=2) + "\n"
+    json.dumps(dict(provenance))  # what cannot be written is known before anything is
     _write(file, table.drop(columns="order"))
+    text = json.dumps(dict(provenance) | added | {"sha256": _digest(file)}, indent=2) + "\n"
     with atomic(file.with_suffix(".json")) as staged:
         staged.write_text(text, encoding="utf-8")
     return file
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _record_file(name: str, folder: str | Path | None) -> Path:
