@@ -23,6 +23,7 @@ from jiadf.data.sample import read_sample
 from jiadf.evaluation.metrics import summary
 from jiadf.explanation.perturbations import field_missing, without
 from jiadf.explanation.perturbed import SplitNetwork
+from jiadf.files import replace_folder
 from jiadf.model import Model
 from jiadf.submission.ensemble import turned
 from jiadf.training.run_folder import Run
@@ -139,15 +140,7 @@ def main() -> None:
             table=score_table(model, test),
         )
         (folder / "README.md").write_text(text)
-        old = Path(staged) / "old"
-        if arguments.out.exists():
-            arguments.out.rename(old)
-        try:
-            folder.rename(arguments.out)
-        except OSError:
-            if old.exists():
-                old.rename(arguments.out)
-            raise
+        replace_folder(folder, arguments.out)
     print(text)
 
 

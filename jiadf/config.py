@@ -342,9 +342,3 @@ def commented_yaml() -> str:
     ):
         lines += [f"# {' '.join(field.description.split())}", line]
     return "\n".join(lines) + "\n"
-
-
-def parameters_from(namespace: dict[str, Any]) -> Parameters:
-    """Make the parameters of a run from a notebook's names: ``parameters_from(globals())``."""
-    values = {name: namespace[name] for name in Parameters.model_fields if name in namespace}
-    return make_parameters(values, "the notebook's parameters")

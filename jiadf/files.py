@@ -80,6 +80,23 @@ def atomic(path: Path) -> Iterator[Path]:
         staged.unlink(missing_ok=True)
 
 
+def replace_folder(staged: Path, folder: Path) -> None:
+    """Move a finished folder to its place; what lay there goes when the new one is in.
+
+    ``staged`` lies on the same disk. If the move fails, the old folder is put back.
+    """
+    old = staged.with_name(f"{staged.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        staged.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _is_special(path: Path) -> bool:
     # What /dev/stdout leads to may be a plain file that the shell holds open.
     if path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and path.exists():

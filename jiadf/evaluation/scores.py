@@ -10,20 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf.evaluation.metrics import summary
+from jiadf.evaluation.metrics import METRIC_NAMES, summary
 from jiadf.evaluation.predictions import Predictions, load_predictions, models
 from jiadf.evaluation.prevalence import hidden_test_weights
 
-SCORES = {
-    "macro_auc": "macro AUC",
-    "macro_ap": "macro AP",
-    "macro_f1": "macro-F1",
-    "macro_f1_at_half": "macro-F1 at 0.5",
-    "top1_accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "nll": "NLL",
-    "ece": "ECE",
-}
+_SHOWN = (
+    "macro_auc", "macro_ap", "macro_f1", "macro_f1_at_half", "top1_accuracy", "balanced_accuracy",
+    "nll", "ece",
+)  # fmt: skip
+SCORES = {metric: METRIC_NAMES[metric] for metric in _SHOWN}
 PREVALENCES = ("own", "hidden test")
 
 

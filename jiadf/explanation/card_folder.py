@@ -16,6 +16,7 @@ from pathlib import Path
 from jiadf.explanation.card import card_page
 from jiadf.explanation.card_figure import card_figure
 from jiadf.explanation.explain import Explanation
+from jiadf.files import replace_folder
 
 MARKER = "cards.json"
 _MADE_BY = "jiadf explain"
@@ -34,20 +35,11 @@ def own_folder(out: Path) -> Iterator[Path]:
     _check(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = out.with_name(f".{out.name}.{os.getpid()}")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
     staged.mkdir()
     try:
         yield staged
         _check(out)  # whatever came there meanwhile
-        if out.exists():
-            out.rename(old)
-        try:
-            staged.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

@@ -24,12 +24,11 @@ go on. Everything that is reported is read from the run folders alone.
 
 import itertools
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -41,11 +40,9 @@ from jiadf.config import (
     parse_assignments,
     read_yaml,
 )
-from jiadf.data.schema import CLASSES
 from jiadf.training.run_folder import BusyError, Run
 from jiadf.training.trainer import train
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"validation": "val", "out-of-fold": "test"}
 
 
@@ -199,34 +196,6 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
     return grid
 
 
-def open_with_knobs(
-    file: str | Path, knobs: Mapping[str, Any], systems: Iterable[str] | None = None
-) -> Grid:
-    """Read a grid for a page: its knobs replace the base's values, and some systems may do.
-
-    Parameters
-    ----------
-    file
-        The grid; a relative path may start at the repository's root.
-    knobs
-        Names and values, e.g. a notebook's ``globals()``: those of a run's parameters that are
-        not None replace the grid's own.
-    systems
-        Names of the systems to keep; all if None.
-
-    Raises
-    ------
-    jiadf.config.ParameterError
-        If the grid cannot be read or lacks a system.
-    """
-    grid = load_grid(file if Path(file).exists() else ROOT / file)
-    given = {n: knobs[n] for n in Parameters.model_fields if knobs.get(n) is not None}
-    wanted = dict.fromkeys(grid.systems if systems is None else systems)
-    grid.require(wanted)
-    kept = {name: changes for name, changes in grid.systems.items() if name in wanted}
-    return grid.model_copy(update={"base": grid.base | given, "systems": kept})
-
-
 def run_grid(
     grid: Grid,
     lesions: pd.DataFrame,
@@ -305,8 +274,3 @@ def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataF
             row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def probabilities(table: pd.DataFrame) -> np.ndarray:
-    """Return the eleven probabilities of a prediction table, (N, 11)."""
-    return table[list(CLASSES)].to_numpy()
