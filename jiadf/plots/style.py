@@ -1,4 +1,4 @@
-"""The looks that all figures share, and what the other modules of the package draw with."""
+"""The looks that all figures share, and what pages and the other modules draw with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ WIDTH = 8.0  # inches; at 100 dots an inch the book's column of 800 pixels
 PALETTE = sns.color_palette("colorblind")
 FIRST, SECOND = PALETTE[0], PALETTE[1]
 NEUTRAL = "0.35"
-SEQUENTIAL = "Blues"
 _STYLE = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -41,21 +40,13 @@ _STYLE = {
 
 
 def use_style() -> None:
-    """Set the style of every figure drawn from now on in this process.
-
-    The palette is seaborn's colour-blind one, and the background is white even where the page
-    around the figure is dark.
-    """
+    """Set the style of every figure of this process: seaborn's colour-blind palette, on white."""
     sns.set_theme(style="ticks", palette="colorblind", rc=_STYLE)
 
 
 def subplots(*args, **kwargs) -> tuple[Figure, Axes | np.ndarray]:
-    """Make a figure as pyplot does, but let pyplot forget it.
-
-    A notebook then shows a returned figure once and not twice, and a long run keeps none alive.
-    """
-    kwargs.setdefault("layout", "constrained")
-    figure, axes = plt.subplots(*args, **kwargs)
+    """Make a figure as pyplot does, but let pyplot forget it: a notebook then shows it once."""
+    figure, axes = plt.subplots(*args, **{"layout": "constrained"} | kwargs)
     plt.close(figure)
     return figure, axes
 
@@ -76,20 +67,8 @@ def heatmap(ax: Axes, table, text=None, **kwargs) -> None:
 
     Axes must not share their y axis: one of them would take the names from the others.
     """
-    defaults = {
-        "annot": True if text is None else text,
-        "fmt": ".2f" if text is None else "",
-        "cmap": SEQUENTIAL,
-        "linewidths": 0.5,
-        "annot_kws": {"fontsize": 9},
-        "vmin": 0,
-    }
-    sns.heatmap(table, ax=ax, **{**defaults, **kwargs})
-    ax.tick_params(length=0)
-    ax.set_yticks(ax.get_yticks(), ax.get_yticklabels(), rotation=0)
-
-
-def ordered(labels, order) -> list:
-    """Return those of `order` that occur in `labels`, then whatever else does, sorted."""
-    found = set(labels)
-    return [name for name in order if name in found] + sorted(found - set(order), key=str)
+    shown = {"annot": True, "fmt": ".2f"} if text is None else {"annot": text, "fmt": ""}
+    looks = {"cmap": "Blues", "linewidths": 0.5, "annot_kws": {"fontsize": 9}, "vmin": 0}
+    sns.heatmap(table, ax=ax, **shown | looks | kwargs)
+    ax.tick_params(axis="both", length=0)
+    ax.tick_params(axis="y", rotation=0)
