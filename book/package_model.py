@@ -21,8 +21,7 @@ from jiadf.data.batches import Inputs
 from jiadf.data.read import read_lesions
 from jiadf.data.sample import read_sample
 from jiadf.evaluation.metrics import summary
-from jiadf.explanation.perturbations import field_missing, without
-from jiadf.explanation.perturbed import SplitNetwork
+from jiadf.explanation.perturbations import SplitNetwork, field_missing, without
 from jiadf.files import replace_folder
 from jiadf.model import Model
 from jiadf.submission.ensemble import turned

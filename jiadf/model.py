@@ -35,7 +35,7 @@ from jiadf.submission.lesion_prediction import (
     LesionPrediction,
     lesion_prediction,
 )
-from jiadf.submission.own_images import OwnImagesError, OwnLesions, make_lesions, read_own_images
+from jiadf.submission.own_images import InputError, OwnLesions, make_lesions, read_own_images
 from jiadf.training.inputs import image_streams, resolve_device, resolve_precision, targets
 from jiadf.training.network import build_network, load_weights
 from jiadf.training.predict import Prediction, prediction_table
@@ -169,7 +169,7 @@ class Model:
         try:
             own = make_lesions({1: cells}, list(cells), self.parameters.image_size, "arguments")
             prediction = self.predict_inputs(self.own_inputs(own))
-        except OwnImagesError as error:
+        except InputError as error:
             told = [f"{fault.message}. Remedy: {fault.remedy}." for fault in error.faults]
             raise ValueError("\n".join(told)) from None
         return lesion_prediction(prediction, 0, tuple(own.lacking()))
@@ -186,7 +186,7 @@ class Model:
 
         Raises
         ------
-        jiadf.submission.own_images.OwnImagesError
+        jiadf.submission.own_images.InputError
             A ValueError with every fault of the table and its images.
         """
         own = read_own_images(table, self.parameters.image_size)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jiadf.cli.options import CacheOption, DataOption, OverrideOption, tells_faults
+from jiadf.cli.options import DataOption, OverrideOption, tells_faults
 
 # Heavy imports (torch) stand inside the commands, so that `--help` answers at once.
 
@@ -33,20 +33,14 @@ def record_command(
         list[str] | None,
         typer.Option(help="System whose branches are recorded too; repeatable."),
     ] = None,
-    perturbed: Annotated[
-        bool, typer.Option("--perturbed", help="Predict the lesions with one thing wrong each.")
-    ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out systems with unfinished runs.")
     ] = False,
     override: OverrideOption = None,
-    cache: CacheOption = None,
 ) -> None:
     """Record the predictions of a grid's finished runs, for pages to compute from.
 
-    Nothing is written if a run is not finished, unless --partial leaves its system out. With
-    --perturbed the networks of the named systems (end to end) predict their scored lesions anew:
-    as they are, without a modality, with one of another lesion, with an image corrupted.
+    Nothing is written if a run is not finished, unless --partial leaves its system out.
     """
     from jiadf.data.read import read_lesions
     from jiadf.evaluation.predictions import results_folder, write_lesions, write_predictions
@@ -56,16 +50,9 @@ def record_command(
     folder = results_folder() if out is None else out
     lesions = read_lesions(data, "training", image_files=False)
     grid = load_grid(file, override or ())
-    if perturbed:
-        from jiadf.explanation.perturbed import perturbed_predictions
-
-        table, provenance = perturbed_predictions(
-            grid, runs, lesions, cache, systems=system or list(grid.overrides())
-        )
-    else:
-        table, provenance = record_grid_predictions(
-            grid, runs, lesions, branches_of or (), systems=system or None, allow_missing=partial
-        )
+    table, provenance = record_grid_predictions(
+        grid, runs, lesions, branches_of or (), systems=system or None, allow_missing=partial
+    )
     write_lesions(folder, lesion_table(lesions, data))
     written = write_predictions(folder, name, table, provenance)
     for left_out, reason in provenance.get("not_recorded", {}).items():

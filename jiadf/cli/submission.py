@@ -96,7 +96,7 @@ def predict_command(
         raise typer.BadParameter("--split needs --run: the packaged model keeps no split.")
 
     from jiadf.model import Model, pretrained_path
-    from jiadf.submission.entry import lesions_of, make_table, read_checked, write_entry
+    from jiadf.submission.entry import lesions_of, read_checked, write_entry
     from jiadf.submission.lesion_prediction import NOT_A_DEVICE
 
     typer.echo(NOT_A_DEVICE, err=True)
@@ -105,16 +105,17 @@ def predict_command(
         write_entry(out, predicted, weights=weights)
         typer.echo(f"{out}: {len(predicted)} lesions")
         return
+    from jiadf.data.schema import CLASSES
     from jiadf.evaluation.thresholds import load_thresholds
-    from jiadf.submission.ensemble import find_runs
+    from jiadf.submission.ensemble import find_runs, predict_ensemble
 
     runs = find_runs(run or [pretrained_path()])
     cuts = None if thresholds is None else load_thresholds(thresholds)
     lesions = read_checked(data, part, images=decode, progress=not quiet)
     only = None if split is None else lesions_of(runs, split, lesions.index)
-    predicted = make_table(
-        runs, lesions, cache, views=views, thresholds=cuts, only=only, progress=not quiet
-    )
+    predicted = predict_ensemble(runs, lesions, cache, views=views, only=only, progress=not quiet)
+    if cuts is not None:
+        predicted[list(CLASSES)] = cuts.apply(predicted[list(CLASSES)])
     write_entry(out, predicted, weights=weights)
     many = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     typer.echo(f"{out}: {len(predicted)} lesions{many}")

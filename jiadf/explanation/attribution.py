@@ -31,48 +31,34 @@ def integrated_gradients(
     metadata: np.ndarray,
     classes: Sequence[int] | np.ndarray,
     output: str = FUSED,
-    steps: int = 32,
 ) -> dict[str, np.ndarray]:
-    """Share a score out over images and metadata.
+    """Share out what `output` says of each lesion's class over its images and metadata.
 
     Parameters
     ----------
-    network
-        The network to explain.
+    network, metadata, classes, output
+        As of :func:`jiadf.explanation.grad_cam.grad_cam`; every output can be explained.
     features
         Each stream's features (N, F), from ``network.features``.
-    metadata
-        Encoded metadata, float32 (N, D).
-    classes
-        Class index to explain, (N,).
-    output
-        ``fused`` for the log posterior, through the gate, or a branch's name for its logit.
-    steps
-        Points on the way from the baseline to the lesion.
 
     Returns
     -------
     dict
         Each stream's total (N,), ``metadata`` (N, D) a column, and ``gap`` (N,): what the numerical
-        integration misses of the score's difference from the baseline.
-
-    Raises
-    ------
-    ExplanationError
-        If the network has no such output.
+        integration in 32 steps misses of the score's difference from the baseline.
     """
     names = network.streams
 
     def score(*values: Tensor) -> Tensor:
         scores = network.scores(dict(zip(names, values, strict=False)), values[-1], output)
-        # Captum differentiates all that it is given; a branch may not depend on all of it.
+        # Captum differentiates all that it is given; a branch may depend on a part of it.
         return scores + 0.0 * sum(value.sum(-1, keepdim=True) for value in values)
 
     inputs = (*(features[name] for name in names), torch.from_numpy(np.asarray(metadata)))
     values, gap = IntegratedGradients(score).attribute(
         inputs,
         target=torch.as_tensor(np.asarray(classes), dtype=torch.int64),
-        n_steps=steps,
+        n_steps=32,
         return_convergence_delta=True,
         internal_batch_size=2048,
     )

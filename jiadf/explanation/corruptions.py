@@ -1,10 +1,11 @@
-"""Damage to pictures, of five kinds and five severities: what happens to photographs in a clinic.
+"""Corruptions of images, of five kinds and five severities: what happens to photographs.
 
 The design is that of Hendrycks and Dietterich (2019), "Benchmarking neural network robustness to
 common corruptions and perturbations", with kinds that fit skin: a lens out of focus (`blur`), a
-dark room (`noise`), another lamp (`colour cast`), a badly aimed camera (`crop`) and a picture that
-was sent through a messenger (`JPEG`). Severity 1 is what a reader hardly notices, 5 what a careful
-photographer would take again. The same seed gives the same pictures.
+dark room (`noise`), the light of a warmer or colder lamp (`colour cast`), a badly aimed camera
+(`crop`, a square somewhere in the image, enlarged again) and an image that was sent through a
+messenger (`JPEG`). Severity 1 is what a reader hardly notices, 5 what a careful photographer would
+take again.
 
     >>> import numpy as np
     >>> grey = np.full((2, 32, 32, 3), 128, dtype=np.uint8)
@@ -12,35 +13,31 @@ photographer would take again. The same seed gives the same pictures.
     (2, 32, 32, 3)
 """
 
-import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from jiadf.data.augmentation import augment_with_seed
 
-VERSION = 1  # part of the key of cached features: change it when a corruption changes
 SEVERITIES = (1, 2, 3, 4, 5)
-BLUR = (0.005, 0.010, 0.020, 0.030, 0.045)  # standard deviation, in sides of the picture
+BLUR = (0.005, 0.010, 0.020, 0.030, 0.045)  # standard deviation, in sides of the image
 NOISE = (0.04, 0.08, 0.14, 0.22, 0.32)  # standard deviation, white being 1
 WARM = (5, 4, 3, 2, 1)  # rows of kornia's table of black bodies, neutral being 6 to 7 of 0 to 24
 COOL = (9, 12, 15, 19, 24)
-KEPT = (0.9, 0.8, 0.7, 0.6, 0.5)  # share of the side that stays in the picture
+KEPT = (0.9, 0.8, 0.7, 0.6, 0.5)  # share of the side that stays in the image
 QUALITY = (40, 25, 15, 8, 4)  # JPEG's
 
 
 def _blur(image: torch.Tensor, severity: int) -> torch.Tensor:
-    from kornia.filters import (
-        gaussian_blur2d,
-    )  # separable, hence fast at any width; a second to import
+    from kornia.filters import gaussian_blur2d  # separable, hence fast; a second to import
 
     sigma = BLUR[severity - 1] * image.shape[-1]
     side = min(2 * int(np.ceil(3 * sigma)) + 1, 2 * image.shape[-1] - 1)  # reflected once at most
-    picture = F.to_dtype(image, torch.float32, scale=True)[None]
-    return F.to_dtype(gaussian_blur2d(picture, side, (sigma, sigma))[0], torch.uint8, scale=True)
+    whole = F.to_dtype(image, torch.float32, scale=True)[None]
+    return F.to_dtype(gaussian_blur2d(whole, side, (sigma, sigma))[0], torch.uint8, scale=True)
 
 
 def _noise(image: torch.Tensor, severity: int) -> torch.Tensor:
@@ -64,10 +61,7 @@ def _crop(image: torch.Tensor, severity: int) -> torch.Tensor:
 
 
 def _jpeg(image: torch.Tensor, severity: int) -> torch.Tensor:
-    written = io.BytesIO()
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    picture.save(written, "JPEG", quality=QUALITY[severity - 1])
-    return torch.from_numpy(np.array(Image.open(written))).permute(2, 0, 1)
+    return F.jpeg(image, QUALITY[severity - 1])
 
 
 CORRUPTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
@@ -80,45 +74,29 @@ CORRUPTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 
 
 def corrupt(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np.ndarray:
-    """Damage pictures.
+    """Corrupt square RGB images, uint8 (N, S, S, 3); the same seed gives the same images.
 
     Parameters
     ----------
     pixels : (N, S, S, 3) uint8 array
-        Square pictures, RGB.
     kind : str
-        A key of :data:`CORRUPTIONS`. `blur` is Gaussian, `noise` Gaussian and independent of
-        colour, `colour cast` the light of a warmer or colder black body (either, by chance), `crop`
-        keeps a square somewhere in the picture and enlarges it again, `JPEG` compresses.
+        A key of :data:`CORRUPTIONS`.
     severity : int
         1 to 5.
     seed : int
-        Each picture draws from a seed of its own, made of this and its place.
-
-    Returns
-    -------
-    (N, S, S, 3) uint8 array
+        Each image draws from a seed of its own, made of this and its place.
 
     Raises
     ------
     ValueError
-        On a kind or severity that does not exist, or pixels of another type or shape.
+        On a severity that does not exist.
     """
-    if kind not in CORRUPTIONS:
-        raise ValueError(f"corruption {kind!r} is unknown: choose one of {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:
         raise ValueError(f"severity is {severity}: give one of 1 to 5")
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-        raise ValueError(
-            f"pixels are {pixels.dtype} of shape {pixels.shape}: pass uint8 of shape (N, S, S, 3)"
-        )
-
-    def damage(image: torch.Tensor) -> torch.Tensor:
-        return CORRUPTIONS[kind](image, severity)
-
-    damaged = np.empty_like(pixels)
-    for place, picture in enumerate(pixels):
-        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, S, S), a copy
+    change = partial(CORRUPTIONS[kind], severity=severity)
+    corrupted = np.empty_like(pixels)
+    for place, own in enumerate(pixels):
+        image = torch.from_numpy(np.array(own)).permute(2, 0, 1)  # (3, S, S), a copy
         own_seed = int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
-        damaged[place] = augment_with_seed(image, damage, own_seed).permute(1, 2, 0).numpy()
-    return damaged
+        corrupted[place] = augment_with_seed(image, change, own_seed).permute(1, 2, 0).numpy()
+    return corrupted

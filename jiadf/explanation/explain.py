@@ -36,17 +36,13 @@ _COLUMNS["age"] = "age_approx"
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One lesion, explained.
+    """One lesion, what the network says of it, and why.
 
     Attributes
     ----------
-    lesion_id
-        Its id.
-    prediction
-        What the network says of it.
     images
-        By ``clinical`` and ``dermoscopic``, as far as it has them and the network reads them: the
-        file, or what the network sees of it, uint8 (S, S, 3), if there is no file.
+        By ``clinical`` and ``dermoscopic``, those that it has and the network reads: the file, or
+        what the network sees of it, uint8 (S, S, 3), if there is no file.
     heat
         By the same names, the heat map (h, w) over the whole image, 0 to 1.
     start
@@ -96,54 +92,55 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
     prediction = model.predict_inputs(inputs)
     classes = prediction.posterior.argmax(1)
     lacks = np.stack([inputs.missing[name] for name in network.streams], axis=1)  # (N, streams)
-    by_row: dict[int, Explanation] = {}
+    explained: dict[int, Explanation] = {}
     for pattern in np.unique(lacks, axis=0):
         rows = np.flatnonzero((lacks == pattern).all(axis=1))
         network.lacking = tuple(np.array(network.streams)[pattern])
-        for row, *found in zip(rows, *_explain(network, model, inputs, rows, classes), strict=True):
-            by_row[row] = _one(network, lesions.iloc[[row]], inputs, row, prediction, *found)
-    return [by_row[row] for row in range(len(lesions))]
+        present = [name for name in network.streams if name not in network.lacking]
+        heat, start, contributions = _causes(network, model, inputs, rows, classes[rows])
+        for place, row in enumerate(rows):
+            lesion = lesions.iloc[row]
+            missing = {name: inputs.missing[name][[row]] for name in network.streams}
+            lacking = OwnLesions(lesions.iloc[[row]], {}, missing).lacking()
+            images = {name: lesion[f"{name}_path"] for name in present}
+            explained[row] = Explanation(
+                lesion_id=str(lesions.index[row]),
+                prediction=lesion_prediction(prediction, row, tuple(lacking)),
+                images={
+                    name: path if isinstance(path, str) else inputs.streams[name][row]
+                    for name, path in images.items()
+                },
+                heat={name: heat[name][place] for name in present},
+                start=float(start[place]),
+                contributions=_ordered(contributions.iloc[place], lesion),
+            )
+    return [explained[row] for row in range(len(lesions))]
 
 
-def _explain(network: _LackingNetwork, model: Model, inputs: Inputs, rows, classes) -> tuple:
-    """Return heat maps, start and contributions (a Series each) of some lesions."""
-    chosen = classes[rows]
+def _causes(
+    network: _LackingNetwork, model: Model, inputs: Inputs, rows: np.ndarray, classes: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray, pd.DataFrame]:
+    """Return heat maps, start and contributions of some lesions."""
     metadata = np.where(inputs.missing["metadata"][rows, None], 0, inputs.metadata[rows])
     maps = feature_maps(network, {name: inputs.streams[name][rows] for name in network.streams})
-    heat = grad_cam(network, maps, metadata, chosen)
+    heat = grad_cam(network, maps, metadata, classes)
     features = network.features(maps)
-    shares = integrated_gradients(network, features, metadata, chosen)
+    shares = integrated_gradients(network, features, metadata, classes)
     table = by_field(shares["metadata"], model.encoder.columns)
     for place, name in enumerate(network.streams):
         table.insert(place, f"{name} image", shares[name])
     with torch.no_grad():
         nothing = {name: value[:1] * 0 for name, value in features.items()}
         empty = network.decide(nothing, torch.zeros(1, metadata.shape[1]))
-    start = empty.log_posterior.exp().numpy()[0, chosen]
-    heats = [{name: h[n] for name, h in heat.items()} for n in range(len(rows))]
-    return heats, start, [table.loc[n] for n in range(len(rows))]
+    return heat, empty.log_posterior.exp().numpy()[0, classes], table
 
 
-def _one(network, lesion, inputs, row, prediction, heat, start, contributions) -> Explanation:
-    """Put one lesion's explanation together; `lesion` is a table of one row."""
-    missing = {name: inputs.missing[name][[row]] for name in network.streams}
-    lacking = tuple(OwnLesions(lesion, {}, missing).lacking())
-    present = [name for name in network.streams if name not in network.lacking]
-    paths = {name: lesion[f"{name}_path"].iloc[0] for name in present}
+def _ordered(contributions: pd.Series, lesion: pd.Series) -> pd.Series:
+    """Return what moved the decision, the largest first, under names that tell the values."""
     moved = contributions[contributions != 0]
-    moved = moved.iloc[np.argsort(-moved.abs().to_numpy(), kind="stable")]
-    moved.index = [_with_value(name, lesion.iloc[0]) for name in moved.index]
-    return Explanation(
-        lesion_id=str(lesion.index[0]),
-        prediction=lesion_prediction(prediction, row, lacking),
-        images={
-            name: path if isinstance(path, str) else inputs.streams[name][row]
-            for name, path in paths.items()
-        },
-        heat={name: heat[name] for name in present},
-        start=float(start),
-        contributions=moved.rename("contribution"),
-    )
+    moved = moved.sort_values(key=lambda sizes: -sizes.abs(), kind="stable")
+    moved.index = [_with_value(name, lesion) for name in moved.index]
+    return moved.rename("contribution")
 
 
 def _with_value(name: str, lesion: pd.Series) -> str:

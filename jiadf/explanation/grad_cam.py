@@ -47,7 +47,9 @@ def grad_cam(
     classes: Sequence[int] | np.ndarray,
     output: str = FUSED,
 ) -> dict[str, np.ndarray]:
-    """Compute Grad-CAM on every image stream.
+    """Compute Grad-CAM on every image stream, float32 (N, h, w).
+
+    Each map's lowest cell is 0 and its highest 1; all are zero where no cell speaks for the class.
 
     Parameters
     ----------
@@ -61,12 +63,6 @@ def grad_cam(
         Class index to explain, (N,).
     output
         ``fused`` for the log posterior, through the gate, or a branch's name for its logit.
-
-    Returns
-    -------
-    dict
-        Stream to float32 (N, h, w), each map's lowest cell 0 and its highest 1; all zero where no
-        cell speaks for the class.
 
     Raises
     ------

@@ -4,7 +4,6 @@ A submission is a CSV with the columns ``lesion_id`` and the eleven classes, one
 cell a probability in [0, 1]. Rows need not sum to 1. The ground truth has the same columns, with
 one 1 a row and 0 elsewhere.
 
-    >>> from jiadf.submission.benchmark_file import score_files
     >>> score_files("predictions.csv", "MILK10k_Training_GroundTruth.csv")  # doctest: +SKIP
 
 What is accepted is what the benchmark's own scorer, ``isic-challenge-scoring``, accepts: columns
@@ -17,7 +16,6 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +47,14 @@ class SubmissionError(DataError):
         return format_faults(self.faults, examples=max(self.shown, 1))
 
 
-@dataclass
 class _Parsed:
     """What could be read of a file, and all that is wrong with it."""
 
-    file: str
-    truth: bool = False
-    lines: dict[str, int] = field(default_factory=dict)  # lesion -> line of its first row
-    values: list[list[float]] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    def __init__(self, file: str | Path, truth: bool = False) -> None:
+        self.file, self.truth = str(file), truth
+        self.rows: dict[str, int] = {}  # lesion -> its first row
+        self.values: list[list[float]] = []
+        self.faults: list[Fault] = []
 
     def fault(self, kind: str, row: int | None, message: str, remedy: str) -> None:
         self.faults.append(Fault(kind, self.file, row, message, remedy))
@@ -65,70 +62,70 @@ class _Parsed:
     def frame(self) -> pd.DataFrame:
         if self.faults:
             raise SubmissionError(self.faults)
-        index = pd.Index(list(self.lines), name="lesion_id", dtype=object)
+        index = pd.Index(list(self.rows), name="lesion_id", dtype=object)
         return pd.DataFrame(np.reshape(self.values, (-1, len(CLASSES))), index, list(CLASSES))
 
     def check_header(self, header: Sequence[str]) -> None:
         expected = "the columns are " + ",".join(COLUMNS)
         if missing := [name for name in COLUMNS if name not in header]:
             self.fault(kinds.MISSING_COLUMN, 1, f"no column {', '.join(missing)}", expected)
-        if extra := [name for name in dict.fromkeys(header) if name not in COLUMNS]:
-            names = ", ".join(map(repr, extra))
-            self.fault(UNKNOWN_COLUMN, 1, f"unknown column {names}", f"remove it; {expected}")
-        if repeated := [name for name in COLUMNS if list(header).count(name) > 1]:
-            names = ", ".join(repeated)
-            self.fault(UNKNOWN_COLUMN, 1, f"repeated column {names}", "keep one of each")
+        if extra := [repr(name) for name in dict.fromkeys(header) if name not in COLUMNS]:
+            message = f"unknown column {', '.join(extra)}"
+            self.fault(UNKNOWN_COLUMN, 1, message, f"remove it; {expected}")
+        if repeated := [name for name in COLUMNS if header.count(name) > 1]:
+            message = f"repeated column {', '.join(repeated)}"
+            self.fault(UNKNOWN_COLUMN, 1, message, "keep one of each")
 
-    def check_row(self, line: int, cells: dict[str, str]) -> None:
+    def check_row(self, row: int, cells: dict[str, str]) -> None:
         lesion = re.sub(r"\.jpg$", "", cells.get("lesion_id", ""), flags=re.IGNORECASE)
         if "lesion_id" in cells and not lesion.strip():
-            self.fault(kinds.MISSING_VALUE, line, "lesion_id is empty", "give the lesion's id")
-        elif lesion in self.lines:
-            message = f"lesion {lesion!r} is already in row {self.lines[lesion]}"
-            self.fault(kinds.DUPLICATE_LESION_ID, line, message, "keep one row a lesion")
+            self.fault(kinds.MISSING_VALUE, row, "lesion_id is empty", "give the lesion's id")
+        elif lesion in self.rows:
+            message = f"lesion {lesion!r} is already in row {self.rows[lesion]}"
+            self.fault(kinds.DUPLICATE_LESION_ID, row, message, "keep one row a lesion")
         values = [
-            self.check_cell(line, name, cells[name]) if name in cells else math.nan
+            self.check_cell(row, name, cells[name]) if name in cells else math.nan
             for name in CLASSES
         ]
         if self.truth and set(values) <= {0, 1} and values.count(1) != 1:
             message = f"{values.count(1)} of the classes are 1"
             remedy = "give 1 to exactly one class and 0 to the others"
-            self.fault(kinds.NOT_ONE_HOT, line, message, remedy)
-        if lesion not in self.lines:
-            self.lines[lesion] = line
+            self.fault(kinds.NOT_ONE_HOT, row, message, remedy)
+        if lesion not in self.rows:
+            self.rows[lesion] = row
             self.values.append(values)
 
-    def check_cell(self, line: int, name: str, text: str) -> float:
+    def check_cell(self, row: int, name: str, text: str) -> float:
         """Add the faults of one cell; return its value, NaN if it has none."""
-        allowed = "0 or 1" if self.truth else "a probability in [0, 1]"
+        allowed = "give 0 or 1" if self.truth else "give a probability in [0, 1]"
         if _NUMBER.fullmatch(text):
             value = float(text)
             if 0 <= value <= 1 and not (self.truth and value % 1):
                 return value
-            self.fault(kinds.OUT_OF_RANGE, line, f"{name} is {text}", f"give {allowed}")
+            self.fault(kinds.OUT_OF_RANGE, row, f"{name} is {text}", allowed)
         else:
-            what = f"{name} is {text!r}" if text.strip() else f"{name} is empty"
-            self.fault(kinds.NOT_A_NUMBER, line, what, f"give {allowed}")
+            what = repr(text) if text.strip() else "empty"
+            self.fault(kinds.NOT_A_NUMBER, row, f"{name} is {what}", allowed)
         return math.nan
 
     def check_lesions(self, lesions: Iterable[str], source: str) -> None:
         """Add a fault for each lesion that is not among `lesions`, and for each that is missing."""
         expected = dict.fromkeys(lesions)
-        if not self.lines:  # nothing could be read, which is a fault already
+        if not self.rows:  # nothing could be read, which is a fault already
             return
-        for lesion, line in self.lines.items():
+        for lesion, row in self.rows.items():
             if lesion.strip() and lesion not in expected:
                 message = f"lesion {lesion!r} is not in {source}"
-                self.fault(UNKNOWN_LESION, line, message, "remove the row")
+                self.fault(UNKNOWN_LESION, row, message, "remove the row")
         for lesion in expected:
-            if lesion not in self.lines:
+            if lesion not in self.rows:
                 message = f"lesion {lesion!r} of {source} has no row"
                 self.fault(MISSING_LESION, None, message, "predict every lesion once")
 
 
 def _parse(path: str | Path, truth: bool = False, strict: bool = False) -> _Parsed:
     """Read a file; `strict` asks for what only the benchmark's scorer needs, too."""
-    parsed = _Parsed(str(path), truth)
+    parsed = _Parsed(path, truth)
     header, rows, faults = read_rows(Path(path))
     for fault in faults:
         remedy = "check the path" if fault.kind == kinds.MISSING_CSV else "save it as CSV in UTF-8"
@@ -140,24 +137,25 @@ def _parse(path: str | Path, truth: bool = False, strict: bool = False) -> _Pars
         return parsed
     parsed.check_header(header)
     width = max(len(header), len(rows[0][1]))
-    for line, cells in rows:
+    for row, cells in rows:
         if len(header) <= len(cells) <= width:
-            parsed.check_row(line, dict(zip(header, cells, strict=False)))
+            parsed.check_row(row, dict(zip(header, cells, strict=False)))
         else:
             message = f"{len(cells)} cells under a header of {len(header)}"
-            parsed.fault(ROW_LENGTH, line, message, "give one cell a column")
-    if strict:
-        with Path(path).open(encoding="utf-8") as stream:
-            few = stream.read(2000).count("\n") < 2
-        if few:
-            message = "has fewer than two line ends in its first 2000 characters"
-            parsed.fault(kinds.UNREADABLE_CSV, None, message, "end the last line, too")
-        for name in CLASSES:
-            place = header.index(name) if name in header else None
-            if place is not None and all(_WHOLE.fullmatch("".join(r[place:][:1])) for _, r in rows):
-                message = f"{name} has no decimal point in any row, so the scorer refuses it"
-                remedy = "write 0.0 for 0 in one row at least; `jiadf validate --rewrite` does it"
-                parsed.fault(WHOLE_NUMBERS, None, message, remedy)
+            parsed.fault(ROW_LENGTH, row, message, "give one cell a column")
+    if not strict:
+        return parsed
+    with Path(path).open(encoding="utf-8") as stream:
+        few = stream.read(2000).count("\n") < 2
+    if few:
+        message = "has fewer than two line ends in its first 2000 characters"
+        parsed.fault(kinds.UNREADABLE_CSV, None, message, "end the last line, too")
+    for name in [name for name in CLASSES if name in header]:
+        place = header.index(name)
+        if all(_WHOLE.fullmatch("".join(cells[place : place + 1])) for _, cells in rows):
+            message = f"{name} has no decimal point in any row, so the scorer refuses it"
+            remedy = "write 0.0 for 0 in one row at least; `jiadf validate --rewrite` does it"
+            parsed.fault(WHOLE_NUMBERS, None, message, remedy)
     return parsed
 
 
@@ -166,19 +164,8 @@ def validate_submission(
 ) -> list[Fault]:
     """Find everything that the benchmark's scorer would refuse in a submission file.
 
-    Parameters
-    ----------
-    path : path
-        The CSV.
-    lesions : iterable of str, optional
-        The lesions that must be there, each once, and no others; not checked if not given.
-    source : str
-        Where `lesions` come from, for the messages.
-
-    Returns
-    -------
-    list of Fault
-        Empty where the file can be submitted.
+    `lesions`, of which messages speak as `source`, must be there, each once, and no others; None
+    leaves that unchecked. A file without faults can be submitted.
     """
     parsed = _parse(path, strict=True)
     if lesions is not None:
@@ -192,7 +179,7 @@ def read_submission(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     SubmissionError
-        A DataError, with every fault of the file; columns of whole numbers are none.
+        With every fault of the file; columns of whole numbers are none.
     """
     return _parse(path).frame()
 
@@ -202,57 +189,51 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     return _parse(path, truth=True).frame()
 
 
-def write_submission(path: str | Path, lesion_ids: Sequence[str], prob) -> Path:
+def write_submission(path: str | Path, lesion_ids: Sequence[str], y_prob) -> Path:
     """Write a submission, whole or not at all.
+
+    Values less than 1e-6 outside [0, 1], which single precision leaves behind, are put on the
+    bound. All others are written in full, so that none crosses the benchmark's threshold by
+    rounding, and with a decimal point, which the benchmark's scorer asks for.
 
     Parameters
     ----------
     path : path
         The CSV, replaced if it exists; its folder is made if it does not.
     lesion_ids : sequence of N str
-    prob : (N, 11) float array
-        Columns in the order of ``CLASSES``.  Values less than 1e-6 outside [0, 1], which single
-        precision leaves behind, are put on the bound; all others are written in full, so that none
-        crosses the benchmark's threshold by rounding, and with a decimal point, which the
-        benchmark's scorer asks for.
+    y_prob : (N, 11) float array
+        Columns in the order of ``CLASSES``.
 
     Raises
     ------
     SubmissionError
         If what was to be written could not be submitted; nothing is written.
-    ValueError
-        If the shapes do not fit.
     """
-    path, prob = Path(path), np.asarray(prob, dtype=float)
-    if prob.shape != (len(lesion_ids), len(CLASSES)):
-        raise ValueError(
-            f"prob has shape {prob.shape}; for {len(lesion_ids)} lesions it must be "
-            f"({len(lesion_ids)}, {len(CLASSES)})"
-        )
-    near = (prob > -_ROUNDING) & (prob < 1 + _ROUNDING)
-    prob = np.where(near, np.clip(prob, 0, 1), prob)
-    parsed, rows = _Parsed(str(path)), [list(COLUMNS)]
-    for lesion, values in zip(map(str, lesion_ids), prob.tolist(), strict=True):
+    y_prob = np.asarray(y_prob, dtype=float)
+    near = (y_prob > -_ROUNDING) & (y_prob < 1 + _ROUNDING)
+    y_prob = np.where(near, np.clip(y_prob, 0, 1), y_prob)
+    parsed, rows = _Parsed(path), [list(COLUMNS)]
+    for lesion, values in zip(map(str, lesion_ids), y_prob.tolist(), strict=True):
         rows.append([lesion, *map(repr, values)])
         parsed.check_row(len(rows), dict(zip(COLUMNS, rows[-1], strict=True)))
     parsed.frame()
-    with atomic(path) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
+    with atomic(Path(path)) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
-    return path
+    return Path(path)
 
 
 def score_files(
     prediction: str | Path, truth: str | Path, lesions: Iterable[str] | None = None
 ) -> dict:
-    """Score a submission against a ground truth.
+    """Score a submission against a ground truth, whose rows may be in any order.
 
     Parameters
     ----------
     prediction, truth : path
-        The two CSV files; rows may be in any order.
+        The two CSV files.
     lesions : iterable of str, optional
-        Score these lesions only, whatever else the two files hold (e.g. a validation part).  If
-        not given, the two files must hold the same lesions.
+        Score these lesions only, whatever else the two files hold. If not given, the two files
+        must hold the same lesions.
 
     Returns
     -------
@@ -264,20 +245,21 @@ def score_files(
     Raises
     ------
     SubmissionError
-        A DataError, with every fault of both files.
+        With every fault of both files.
     """
     predicted, known = _parse(prediction), _parse(truth, truth=True)
     if lesions is None:
-        wanted = list(known.lines)
+        wanted = list(known.rows)
         if wanted:
             predicted.check_lesions(wanted, known.file)
     else:
         wanted = list(dict.fromkeys(lesions))
         for parsed in (predicted, known):
-            absent = [lesion for lesion in wanted if lesion not in parsed.lines]
-            for lesion in absent if parsed.lines else ():
-                message = f"lesion {lesion!r}, to be scored, has no row"
-                parsed.fault(MISSING_LESION, None, message, "add it, or do not ask for it")
+            for lesion in wanted if parsed.rows else ():
+                if lesion not in parsed.rows:
+                    message = f"lesion {lesion!r}, to be scored, has no row"
+                    remedy = "add it, or do not ask for it"
+                    parsed.fault(MISSING_LESION, None, message, remedy)
     if faults := predicted.faults + known.faults:
         raise SubmissionError(faults)
     labels = known.frame().loc[wanted].to_numpy().argmax(axis=1)

@@ -3,9 +3,9 @@
 Members of an ensemble are finished runs (seeds, folds, or different settings); test-time
 augmentation shows each of them several views of every lesion:
 
-* in the `frozen` regime the cached views, the picture itself first
-(:mod:`jiadf.training.features`);
-* in `finetune` the picture turned by quarters, then its mirror image turned by quarters: at most
+* in the `frozen` regime the cached views, the image itself first
+  (:mod:`jiadf.training.features`);
+* in `finetune` the image turned by quarters, then its mirror image turned by quarters: at most
   eight views, none of which resamples a pixel.
 
 The mean of posteriors is again a posterior, and its negative log-likelihood is never worse than
@@ -20,14 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jiadf.config import Parameters
-from jiadf.data.batches import Inputs
 from jiadf.data.schema import CLASSES
 from jiadf.training.inputs import Shared, image_streams
-from jiadf.training.predict import Prediction, prediction_table, predictor, run_inputs
+from jiadf.training.predict import prediction_table, predictor, run_inputs
 from jiadf.training.run_folder import Run, RunError
 
-TURNED_VIEWS = 8  # of a picture without resampling it
+TURNED_VIEWS = 8  # of an image without resampling it
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Run]:
@@ -36,7 +34,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     Raises
     ------
     jiadf.training.run_folder.RunError
-        If a path leads to no finished run, a run is there twice, or there is none; names them all.
+        If a path leads to no finished run, or a run is there twice; names them all.
     """
     runs: list[Run] = []
     wrong = []
@@ -45,20 +43,18 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
             wrong.append(f"{path}: no such folder")
         elif (path / "config.yaml").exists() or Run(path).finished:
             runs.append(Run(path))
+        elif inside := sorted(path.rglob("config.yaml")):
+            runs += [Run(file.parent) for file in inside]
         else:
-            inside = [Run(file.parent) for file in sorted(path.rglob("config.yaml"))]
-            runs += inside
-            if not inside:
-                wrong.append(f"{path}: holds no run")
-    seen: set[Path] = set()
-    for run in runs:
-        if run.path.resolve() in seen:
+            wrong.append(f"{path}: holds no run")
+    places = [run.path.resolve() for run in runs]
+    for number, run in enumerate(runs):
+        if places[number] in places[:number]:
             wrong.append(f"{run.path}: given twice")
         elif not run.finished:
             wrong.append(f"{run.path}: not finished")
-        seen.add(run.path.resolve())
-    if wrong or not runs:
-        told = "\n  ".join(wrong or ["no run was named"])
+    if wrong:
+        told = "\n  ".join(wrong)
         raise RunError(f"these runs cannot predict:\n  {told}\nGive finished run folders.")
     return runs
 
@@ -68,56 +64,8 @@ def turned(images: np.ndarray, view: int) -> np.ndarray:
 
     The answer shares the memory of `images`: a memory-mapped file is not read.
     """
-    if not 0 <= view < TURNED_VIEWS:
-        raise ValueError(f"view is {view}; a picture has {TURNED_VIEWS} such views, 0 to 7.")
     mirrored = images[:, :, ::-1] if view >= 4 else images
     return np.rot90(mirrored, view % 4, axes=(1, 2))
-
-
-def useful_views(parameters: Parameters, views: int) -> int:
-    """Return how many views of a lesion a run can use: 1 where it sees no picture.
-
-    Raises
-    ------
-    ValueError
-        If `views` is below 1, or above the eight of a `finetune` run.
-    """
-    if views < 1 or (parameters.regime == "finetune" and views > TURNED_VIEWS):
-        raise ValueError(f"views is {views}; it must be 1 to {TURNED_VIEWS} (frozen: 1 or more).")
-    return views if image_streams(parameters) else 1
-
-
-def predict_views(
-    run: Run, inputs: Inputs, views: int, rows: Sequence[int] | np.ndarray | None = None
-) -> list[Prediction]:
-    """Predict each of the first views of every lesion.
-
-    Parameters
-    ----------
-    run
-        A finished run.
-    inputs
-        Of N lesions, from :func:`jiadf.training.predict.run_inputs` with at least as many
-        ``views``.
-    views
-        Number of views; the first is the picture itself.
-    rows
-        The lesions to predict, in the order of the result; all if None.
-    """
-    predictions, answer = [], predictor(run, inputs)
-    for view in range(useful_views(run.parameters, views)):
-        frozen = run.parameters.regime == "frozen"
-        streams = {
-            name: array[:, view : view + 1] if frozen else turned(array, view)
-            for name, array in inputs.streams.items()
-        }
-        predictions.append(answer(replace(inputs, streams=streams), rows))
-    return predictions
-
-
-def mean_posterior(predictions: Sequence[Prediction]) -> np.ndarray:
-    """Return the mean of the posteriors, float64 (N, K)."""
-    return np.mean([prediction.posterior for prediction in predictions], axis=0)
 
 
 def predict_ensemble(
@@ -128,14 +76,16 @@ def predict_ensemble(
     views: int | None = None,
     only: Sequence[str] | None = None,
     progress: bool = True,
-    shared: Shared | None = None,
 ) -> pd.DataFrame:
     """Return a table indexed by ``lesion_id``: eleven probabilities and the branch weights.
+
+    Means over runs, each of which counts once, and views. Branch weights only where all runs have
+    the same branches.
 
     Parameters
     ----------
     runs
-        Finished runs; each counts the same.
+        Finished runs.
     lesions
         A table from :func:`jiadf.data.read.read_lesions`, of either part; labels are not read.
     cache_dir
@@ -147,28 +97,34 @@ def predict_ensemble(
         ``lesion_id`` of the lesions to predict, in the order of the result; all if None.
     progress
         Show progress bars.
-    shared
-        A dict that keeps what was read, for more calls over the same lesions.
 
-    Returns
-    -------
-    DataFrame
-        Means over runs and views. Branch weights only where all runs have the same branches.
+    Raises
+    ------
+    ValueError
+        If a `finetune` run is to see more than eight views.
     """
-    if not runs:
-        raise ValueError("an ensemble needs at least one run.")
-    shared = {} if shared is None else shared
     chosen = lesions if only is None else lesions.loc[list(only)]
     rows = lesions.index.get_indexer(chosen.index)
-    tables = []
+    shared: Shared = {}
+    means = []
     for run in runs:
-        seen = useful_views(run.parameters, views or run.parameters.prediction_views)
-        cached = seen if run.parameters.regime == "frozen" else 1
+        count, frozen = views or run.parameters.prediction_views, run.parameters.regime == "frozen"
+        if count > TURNED_VIEWS and not frozen:
+            raise ValueError(f"views is {count}; a finetune run has {TURNED_VIEWS} of an image.")
+        if not image_streams(run.parameters):
+            count = 1
+        cached = count if frozen else 1
         inputs = run_inputs(run, lesions, cache_dir, views=cached, progress=progress, shared=shared)
-        said = predict_views(run, inputs, seen, rows)
-        # A run counts once, however many views it can use.
-        tables.append(_mean([prediction_table(chosen, prediction) for prediction in said]))
-    return _mean(tables)
+        answer, tables = predictor(run, inputs), []
+        for view in range(count):
+            streams = {
+                name: array[:, [view]] if frozen else turned(array, view)
+                for name, array in inputs.streams.items()
+            }
+            prediction = answer(replace(inputs, streams=streams), rows)
+            tables.append(prediction_table(chosen, prediction))
+        means.append(_mean(tables))
+    return _mean(means)
 
 
 def _mean(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """From a folder of lesions to a file that the live benchmark takes: what `jiadf predict` does.
 
 The folder is checked first, completely; then an ensemble of runs predicts it
-(:mod:`jiadf.submission.ensemble`), each class's cut is moved to 0.5 if asked
+(:mod:`jiadf.submission.ensemble`), each class's threshold is moved to 0.5 if asked
 (:mod:`jiadf.evaluation.thresholds`), and the file is written by the benchmark's rules
 (:mod:`jiadf.submission.benchmark_file`).
 """
@@ -9,26 +9,18 @@ The folder is checked first, completely; then an ensemble of runs predicts it
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from jiadf.data.check import check
-from jiadf.data.faults import MISSING_CSV, DataError, format_faults
+from jiadf.data.faults import MISSING_CSV
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.thresholds import Thresholds, choose_strength, fit_thresholds
 from jiadf.files import atomic
 from jiadf.submission.benchmark_file import write_submission
-from jiadf.submission.ensemble import predict_ensemble
+from jiadf.submission.own_images import InputError
 from jiadf.training.inputs import targets
 from jiadf.training.run_folder import Run, RunError
-
-
-class FolderError(DataError):
-    """A folder cannot be predicted; the message spells out every fault."""
-
-    def _text(self) -> str:
-        return f"nothing was predicted.\n{format_faults(self.faults, None)}"
 
 
 def read_checked(
@@ -36,43 +28,20 @@ def read_checked(
 ) -> pd.DataFrame:
     """Read a folder as :func:`jiadf.data.read.read_lesions` does, after checking all of it.
 
-    Parameters
-    ----------
-    data, part
-        The folder in the official layout, and its part.
-    images
-        Decode every image, so that a broken one is told with the rest and not half-way through.
-    progress
-        Show a progress bar while decoding.
+    With `images` every image is decoded, so that a broken one is told with the rest and not
+    half-way through.
 
     Raises
     ------
-    FolderError
+    jiadf.submission.own_images.InputError
         With every fault of the folder.
     """
     faults = check(data, part, images=images, progress=progress)
     # A training folder's supplement is not read, so that it may be missing.
     faults = [f for f in faults if not (f.kind == MISSING_CSV and "Supplement" in f.file)]
     if faults:
-        raise FolderError(faults)
+        raise InputError(faults)
     return read_lesions(data, part)
-
-
-def make_table(
-    runs: Sequence[Run],
-    lesions: pd.DataFrame,
-    cache_dir: str | Path | None = None,
-    *,
-    views: int | None = None,
-    thresholds: Thresholds | None = None,
-    only: Sequence[str] | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Predict lesions: `ensemble.predict_ensemble`, then the mapping if it is given."""
-    table = predict_ensemble(runs, lesions, cache_dir, views=views, only=only, progress=progress)
-    if thresholds is not None:
-        table[list(CLASSES)] = thresholds.apply(table[list(CLASSES)])
-    return table
 
 
 def write_entry(out: str | Path, table: pd.DataFrame, *, weights: bool = False) -> Path:
@@ -83,12 +52,11 @@ def write_entry(out: str | Path, table: pd.DataFrame, *, weights: bool = False) 
     jiadf.submission.benchmark_file.SubmissionError
         If it could not be submitted; nothing is written.
     """
-    out = Path(out)
-    if weights:
-        with atomic(out) as staged:
-            table.to_csv(staged)
-        return out
-    return write_submission(out, table.index, table[list(CLASSES)])
+    if not weights:
+        return write_submission(out, table.index, table[list(CLASSES)])
+    with atomic(Path(out)) as staged:
+        table.to_csv(staged)
+    return Path(out)
 
 
 def lesions_of(runs: Sequence[Run], split: str, present: pd.Index) -> list[str]:
@@ -102,69 +70,59 @@ def lesions_of(runs: Sequence[Run], split: str, present: pd.Index) -> list[str]:
     """
     if len(runs) > 1:
         raise ValueError("--split needs a single --run: the splits of several may differ.")
-    run = runs[0]
-    predictions = run.predictions
-    known = sorted(predictions["split"].unique())
-    if split not in known:
-        raise ValueError(f"{run.path} has no {split!r} lesions; it has {', '.join(known)}.")
-    chosen = predictions.index[predictions["split"] == split]
+    parts = runs[0].predictions["split"]
+    chosen = parts.index[parts == split]
+    if chosen.empty:
+        known = ", ".join(sorted(parts.unique()))
+        raise ValueError(f"{runs[0].path} has no {split!r} lesions; it has {known}.")
     missing = chosen.difference(present)
     if len(missing):
         raise ValueError(
-            f"{len(missing)} {split} lesions of {run.path} are not in the data folder, the first "
-            f"{missing[0]}; give the folder that the run was trained on."
+            f"{len(missing)} {split} lesions of {runs[0].path} are not in the data folder, the "
+            f"first {missing[0]}; give the folder that the run was trained on."
         )
     return list(chosen)
 
 
 def out_of_fold_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the mean prediction of each run's test lesions, from the run folders alone.
+    """Return `label`, `fold` and mean probabilities of the runs' test lesions, by ``lesion_id``.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``lesion_id``: `label`, `fold`, and the eleven probabilities, the mean over all
-        runs that have this lesion in their test part (seeds).
+    Means are over all runs that have a lesion in their test part (seeds).
 
     Raises
     ------
     jiadf.training.run_folder.RunError
         If a run kept no test fold, or two runs tell different folds or labels of a lesion.
     """
-    tables = []
-    without = [str(run.path) for run in runs if run.parameters.test_fold is None]
-    if without:
+    if without := [str(run.path) for run in runs if run.parameters.test_fold is None]:
         raise RunError(
             f"these runs kept no test fold: {', '.join(without)}. Thresholds are fitted on lesions "
             "that took no part in training: train with test_fold, or `jiadf grid` with "
             "`protocol: out-of-fold`."
         )
-    for run in runs:
-        table = run.predictions.query("split == 'test'")
-        tables.append(table.assign(fold=run.parameters.test_fold)[["label", "fold", *CLASSES]])
+    tables = [
+        run.predictions.query("split == 'test'").assign(fold=run.parameters.test_fold)
+        for run in runs
+    ]
     grouped = pd.concat(tables).groupby(level="lesion_id")
     if (grouped[["label", "fold"]].nunique() > 1).to_numpy().any():
         raise RunError("these runs deal the same lesions to different folds; give one split's.")
-    means = grouped[list(CLASSES)].mean()
-    return pd.concat([grouped[["label", "fold"]].first(), means], axis=1)
+    return grouped[["label", "fold"]].first().join(grouped[list(CLASSES)].mean())
 
 
 def fit_on_test_folds(runs: Sequence[Run], strength: float | None = None) -> Thresholds:
-    """Fit cuts on the test lesions of runs: all folds, and seeds, of one system.
+    """Fit thresholds on the test lesions of runs: all folds, and seeds, of one system.
 
-    Parameters
-    ----------
-    runs
-        Finished runs that kept a test fold.
-    strength
-        See :mod:`jiadf.evaluation.thresholds`; None chooses it by cross-validation over the folds.
+    For `strength` see :mod:`jiadf.evaluation.thresholds`; None chooses it by cross-validation over
+    the folds.
     """
     table = out_of_fold_table(runs)
-    truth, prob = targets(table), table[list(CLASSES)].to_numpy()
+    y_true, y_prob = targets(table), table[list(CLASSES)].to_numpy()
     folds = table["fold"].to_numpy()
+    count = table["fold"].nunique()
     if strength is None:
-        if len(np.unique(folds)) < 2:
+        if count < 2:
             raise RunError("one test fold cannot choose the strength: give --strength, or more.")
-        strength = choose_strength(truth, prob, folds)
-    source = {"runs": len(runs), "folds": len(np.unique(folds)), "chosen_on": "test folds"}
-    return fit_thresholds(truth, prob, strength, source)
+        strength = choose_strength(y_true, y_prob, folds)
+    source = {"runs": len(runs), "folds": count, "chosen_on": "test folds"}
+    return fit_thresholds(y_true, y_prob, strength, source)

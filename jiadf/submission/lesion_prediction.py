@@ -40,10 +40,9 @@ class LesionPrediction:
 
     def __repr__(self) -> str:
         first, *others = self.probabilities.sort_values(ascending=False).head(3).items()
-        lines = [f"{first[0]} ({CLASS_NAMES[first[0]]}) {first[1]:.2f}"]
-        lines[0] += ", then " + ", ".join(f"{code} {value:.2f}" for code, value in others)
-        lines += [text for text in (self._gate(), self._lacking()) if text]
-        return "\n".join(lines)
+        top = f"{first[0]} ({CLASS_NAMES[first[0]]}) {first[1]:.2f}"
+        then = ", ".join(f"{code} {value:.2f}" for code, value in others)
+        return "\n".join([f"{top}, then {then}", *self._notes()])
 
     def _repr_html_(self) -> str:
         bar = "display:inline-block;height:.7em;background:currentColor;opacity:.5;width:"
@@ -54,18 +53,19 @@ class LesionPrediction:
             f"<span style='{bar}{8 * value:.2f}em'></span></td></tr>"
             for code, value in self.probabilities.sort_values(ascending=False).items()
         )
-        notes = [text for text in (self._gate(), self._lacking(), NOT_A_DEVICE) if text]
         head = "<tr><th></th><th>class</th><th>probability</th><th></th></tr>"
-        return f"<table>{head}{rows}</table><p>{'<br>'.join(map(escape, notes))}</p>"
+        notes = "<br>".join(map(escape, [*self._notes(), NOT_A_DEVICE]))
+        return f"<table>{head}{rows}</table><p>{notes}</p>"
 
-    def _gate(self) -> str:
-        if self.weights is None:
-            return ""
-        told = ", ".join(f"{name} {value:.2f}" for name, value in self.weights.items())
-        return f"branch weights: {told}"
-
-    def _lacking(self) -> str:
-        return f"missing: {', '.join(self.missing)}" if self.missing else ""
+    def _notes(self) -> list[str]:
+        """Say the branch weights, and what is missing."""
+        notes = []
+        if self.weights is not None:
+            told = ", ".join(f"{name} {value:.2f}" for name, value in self.weights.items())
+            notes.append(f"branch weights: {told}")
+        if self.missing:
+            notes.append(f"missing: {', '.join(self.missing)}")
+        return notes
 
 
 def lesion_prediction(

@@ -16,7 +16,7 @@ is found in one pass and named with its row: the header is row 1, as in a spread
 import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS
 from jiadf.data.open_image import ImageError
-from jiadf.data.schema import AGE_RANGE, IMAGE_TYPES, MONET, SEXES, SITES, SKIN_TONES, is_safe_id
+from jiadf.data.schema import AGE_RANGE, IMAGE_TYPES, SEXES, SITES, SKIN_TONES, is_safe_id
 from jiadf.data.tables import MISSING, read_cells
 
 FIELDS = {"age": "age_approx", "sex": "sex", "skin_tone": "skin_tone_class", "site": "site"}
@@ -38,10 +38,11 @@ COLUMNS = ("lesion_id", *IMAGE_TYPES, *FIELDS, *MONET_COLUMNS)
 UNKNOWN_COLUMN = "unknown column"
 _CATEGORIES = {"sex": SEXES, "site": SITES}
 _RANGES = {"age": AGE_RANGE} | dict.fromkeys(MONET_COLUMNS, (0, 1))
+_NO_ROWS = ("has no rows", "give a header and a row for each lesion")
 
 
-class OwnImagesError(DataError):
-    """Own images cannot be predicted; the message spells out every fault."""
+class InputError(DataError):
+    """Lesions cannot be predicted; the message spells out every fault."""
 
     def _text(self) -> str:
         return f"nothing was predicted.\n{format_faults(self.faults, None)}"
@@ -63,7 +64,8 @@ class OwnLesions:
     Attributes
     ----------
     lesions
-        The columns of :func:`jiadf.data.read.read_lesions` without ``label``, NaN where missing.
+        Those columns of :func:`jiadf.data.read.read_lesions` that a network reads, and the paths;
+        NaN where missing.
     pixels
         By ``clinical`` and ``dermoscopic``, uint8 (N, S, S, 3); zeros where the image is missing.
     missing
@@ -96,7 +98,7 @@ def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLe
 
     Raises
     ------
-    OwnImagesError
+    InputError
         With every fault of the table and of the images.
     """
     if isinstance(table, pd.DataFrame):
@@ -109,16 +111,13 @@ def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLe
     if not path.is_file():
         what = "is not a plain file" if path.exists() else "there is no such file"
         fault = RowFault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
-        raise OwnImagesError([fault])
+        raise InputError([fault])
     cells, faults, _ = read_cells(path)
     found = [RowFault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
     if cells is None:
-        raise OwnImagesError(found)
+        raise InputError(found)
     rows = dict(zip(cells.index.tolist(), cells.to_dict("records"), strict=True))
     return make_lesions(rows, list(cells.columns), size, str(path), path.parent, found)
-
-
-_NO_ROWS = ("has no rows", "give a header and a row for each lesion")
 
 
 def _remedy(fault: Fault) -> str:
@@ -150,37 +149,34 @@ def make_lesions(
     """
     faults = [*found, *_check_columns(columns, file)]
     values: dict[str, list] = {column: [] for column in COLUMNS}
-    seen: dict[str, int] = {}
+    seen: dict[str, int] = {}  # lesion -> its first row
     for count, (row, cells) in enumerate(rows.items(), start=1):
 
         def fault(kind: str, message: str, remedy: str, row: int = row) -> None:
             faults.append(RowFault(kind, file, row, message, remedy))
 
-        known = {name: cells.get(name) for name in COLUMNS}
-        known = {name: None if _is_empty(cell) else cell for name, cell in known.items()}
+        known = {n: None if _is_empty(cells.get(n)) else cells[n] for n in COLUMNS}
         if set(IMAGE_TYPES) & set(columns) and all(known[name] is None for name in IMAGE_TYPES):
             message = "clinical and dermoscopic are both empty"
             fault(kinds.MISSING_VALUE, message, "give the path of at least one image")
-        for name in COLUMNS:
-            value = known[name]
-            if name == "lesion_id":
-                value = _identifier(value, row, count, "lesion_id" in columns, seen, fault)
+        for name, value in known.items():
+            if name == "lesion_id" and name not in columns:
+                value = f"row-{count}"
+            elif name == "lesion_id":
+                value = _identifier(value, row, seen, fault)
             elif name not in IMAGE_TYPES and value is not None:
                 value = _value(name, value, fault)
             values[name].append(value)
     pixels, missing, more = _decode_all(values, list(rows), size, file, folder)
     if faults := sorted([*faults, *more], key=lambda fault: fault.row or 0):
-        raise OwnImagesError(faults)
+        raise InputError(faults)
     return OwnLesions(_table(values, folder), pixels, missing)
 
 
 def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
     known = {name.lower(): name for name in COLUMNS} | {v: k for k, v in FIELDS.items()}
     found = []
-    for column in columns:
-        if column in COLUMNS:
-            continue
-        text = str(column)
+    for text in [str(column) for column in columns if column not in COLUMNS]:
         near = difflib.get_close_matches(text.strip().lower(), known, n=1, cutoff=0.5)
         remedy = f"rename it to {known[near[0]]!r}, or remove it" if near else "remove it"
         message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET_COLUMNS)])}, …"
@@ -197,9 +193,7 @@ def _is_empty(cell: Any) -> bool:
     return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _identifier(value, row: int, count: int, given: bool, seen: dict[str, int], fault) -> str:
-    if not given:
-        return f"row-{count}"
+def _identifier(value: Any, row: int, seen: dict[str, int], fault: Callable) -> str:
     if value is None:
         fault(kinds.MISSING_VALUE, "lesion_id is empty", "give every row an id, or no row")
         return ""
@@ -214,60 +208,52 @@ def _identifier(value, row: int, count: int, given: bool, seen: dict[str, int], 
     return value
 
 
-def _value(name: str, cell: Any, fault) -> str | float | None:
-    """Return a cell's value, or None after telling what is wrong with it."""
-    shown = f"{name} is {_show(cell)}"
-    if name in _CATEGORIES:
-        allowed = _CATEGORIES[name]
-        if isinstance(cell, str) and cell.strip() in allowed:
-            return cell.strip()
-        near = difflib.get_close_matches(str(cell).strip().lower(), allowed, n=1)
-        remedy = f"write {near[0]!r}" if near else "write one of these, or leave it empty"
-        fault(kinds.UNKNOWN_CATEGORY, f"{shown}, not one of: {', '.join(allowed)}", remedy)
-        return None
+def _value(name: str, cell: Any, fault: Callable) -> str | float:
+    """Return a cell's value, whatever it is if something is wrong with it, which is told."""
+    shown = f"{cell:g}" if isinstance(cell, (int, float, np.number)) else repr(cell)
+    shown = f"{name} is {shown}"
+    if allowed := _CATEGORIES.get(name):
+        value = str(cell).strip()
+        if value not in allowed:
+            near = difflib.get_close_matches(value.lower(), allowed, n=1)
+            remedy = f"write {near[0]!r}" if near else "write one of these, or leave it empty"
+            fault(kinds.UNKNOWN_CATEGORY, f"{shown}, not one of: {', '.join(allowed)}", remedy)
+        return value
     try:
         number = math.nan if "_" in str(cell) else float(cell)
     except (TypeError, ValueError):
         number = math.nan
+    low, high = _RANGES.get(name, (-math.inf, math.inf))
     if math.isnan(number):
         example = {"age": "85", "skin_tone": "3"}.get(name, "0.5")
         remedy = f"write a plain number such as {example}, or leave it empty"
         fault(kinds.NOT_A_NUMBER, f"{shown}, which is not a number", remedy)
-        return None
-    if name == "skin_tone" and number not in SKIN_TONES:
+    elif name == "skin_tone" and number not in SKIN_TONES:
         message = f"{shown}, not one of: {', '.join(map(str, SKIN_TONES))}"
         fault(kinds.OUT_OF_RANGE, message, "write 0 (very dark) to 5 (very light)")
-        return None
-    low, high = _RANGES.get(name, (-math.inf, math.inf))
-    if not low <= number <= high:
+    elif not low <= number <= high:
         remedy = f"write a number from {low} to {high}, or leave it empty"
         fault(kinds.OUT_OF_RANGE, f"{shown}, outside {low} to {high}", remedy)
-        return None
     return number
-
-
-def _show(cell: Any) -> str:
-    return f"{cell:g}" if isinstance(cell, (int, float, np.number)) else repr(cell)
 
 
 def _decode_all(
     values: Mapping[str, list], numbers: list[int], size: int, file: str, folder: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Fault]]:
-    """Fill arrays with the images, in threads (decoding releases the lock)."""
+    """Return pixels, what is missing, and faults; threads decode, which releases the lock."""
     shape = (len(numbers), size, size, 3)
     pixels = {name: np.zeros(shape, np.uint8) for name in IMAGE_TYPES}
     missing = {name: np.array([v is None for v in values[name]], bool) for name in IMAGE_TYPES}
-    jobs = [(name, row) for row in range(len(numbers)) for name in IMAGE_TYPES]
-    jobs = [(name, row) for name, row in jobs if not missing[name][row]]
+    jobs = [(n, row) for row in range(len(numbers)) for n in IMAGE_TYPES if not missing[n][row]]
 
     def fill(job: tuple[str, int]) -> Fault | None:
         name, row = job
         source = values[name][row]
-        is_path = isinstance(source, (str, os.PathLike))
+        path = _path(source, folder)
         try:
-            pixels[name][row] = decode(_path(source, folder) if is_path else source, size)
+            pixels[name][row] = decode(source if path is None else path, size)
         except ImageError as error:
-            shown = f"{name} is {os.fspath(source)!r}:" if is_path else name
+            shown = name if path is None else f"{name} is {os.fspath(source)!r}:"
             remedy = error.remedy
             if error.kind == kinds.MISSING_IMAGE and folder != Path():
                 remedy += f", which begins at {str(folder)!r}"
@@ -278,31 +264,23 @@ def _decode_all(
         return pixels, missing, [fault for fault in pool.map(fill, jobs) if fault]
 
 
-def _path(source: str | os.PathLike, folder: Path) -> Path:
+def _path(source: Any, folder: Path) -> Path | None:
+    """Return an image's path, None if it is no file but the image itself."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
     return folder / (source.strip() if isinstance(source, str) else source)
 
 
 def _table(values: Mapping[str, list], folder: Path) -> pd.DataFrame:
     """Lay checked values out as :func:`jiadf.data.read.read_lesions` does."""
     index = pd.Index(values["lesion_id"], name="lesion_id", dtype=object)
-    none = [None] * len(index)
-
-    def text(cells: list) -> pd.Series:
-        return pd.Series(cells, index, dtype=str)
-
-    table: dict[str, pd.Series] = {}
-    for name, field in FIELDS.items():
-        numeric = name not in _CATEGORIES
-        table[field] = pd.Series(values[name], index, float) if numeric else text(values[name])
+    table = {
+        field: pd.Series(values[name], index, str if name in _CATEGORIES else float)
+        for name, field in FIELDS.items()
+    }
     for kind in IMAGE_TYPES:
-        paths = [
-            str(_path(source, folder).absolute())
-            if isinstance(source, (str, os.PathLike))
-            else None
-            for source in values[kind]
-        ]
-        table |= {f"{kind}_isic_id": text(none), f"{kind}_path": text(paths)}
-        table[f"{kind}_image_manipulation"] = text(none)
-        for score in MONET:
-            table[f"{kind}_{score}"] = pd.Series(values[f"{kind}_{score}"], index, float)
+        paths = [_path(source, folder) for source in values[kind]]
+        paths = [None if path is None else str(path.absolute()) for path in paths]
+        table[f"{kind}_path"] = pd.Series(paths, index, str)
+    table |= {column: pd.Series(values[column], index, float) for column in MONET_COLUMNS}
     return pd.DataFrame(table, index)

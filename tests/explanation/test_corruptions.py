@@ -9,7 +9,7 @@ from jiadf.explanation.corruptions import BLUR, CORRUPTIONS, QUALITY, SEVERITIES
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Smooth pictures with a dark spot: what each kind damages, and a fair share of each colour."""
+    """Smooth images with a dark spot: what each kind corrupts, and a fair share of each colour."""
     side, rng = 64, np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
     spot = np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.02)[..., None]
@@ -79,15 +79,6 @@ def test_noise_has_the_stated_strength():
     assert corrupt(grey, "noise", 2).std() == pytest.approx(0.08 * 255, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("kind", "severity", "pixels", "message"),
-    [
-        ("fog", 1, np.zeros((1, 8, 8, 3), np.uint8), "corruption 'fog' is unknown: .*blur"),
-        ("blur", 0, np.zeros((1, 8, 8, 3), np.uint8), "severity is 0"),
-        ("blur", 1, np.zeros((1, 8, 8, 3)), "float64"),
-        ("blur", 1, np.zeros((8, 8, 3), np.uint8), r"shape \(8, 8, 3\)"),
-    ],
-)
-def test_what_cannot_be_damaged_is_refused(kind, severity, pixels, message):
-    with pytest.raises(ValueError, match=message):
-        corrupt(pixels, kind, severity)
+def test_a_severity_that_does_not_exist_is_refused(pixels):
+    with pytest.raises(ValueError, match="severity is 0"):
+        corrupt(pixels, "blur", 0)

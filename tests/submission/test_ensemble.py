@@ -3,19 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from jiadf.data.schema import CLASSES
 from jiadf.submission.ensemble import (
     TURNED_VIEWS,
     find_runs,
-    mean_posterior,
     predict_ensemble,
-    predict_views,
     turned,
-    useful_views,
 )
-from jiadf.training.predict import predict, predict_inputs, run_inputs
+from jiadf.training.predict import predict_inputs, prediction_table, run_inputs
 from jiadf.training.run_folder import Run, RunError
 from jiadf.training.trainer import train
 
@@ -44,7 +42,7 @@ def others(lesions, small, cache_dir, tiny_parameters, tmp_path_factory):
     }
 
 
-def test_the_eight_views_of_a_picture_are_all_different_and_keep_its_pixels():
+def test_the_eight_views_of_an_image_are_all_different_and_keep_its_pixels():
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     views = [turned(images, view) for view in range(TURNED_VIEWS)]
     np.testing.assert_array_equal(views[0], images)
@@ -53,72 +51,55 @@ def test_the_eight_views_of_a_picture_are_all_different_and_keep_its_pixels():
     for view in views:
         assert np.shares_memory(view, images)
         assert {tuple(pixel) for pixel in view[1].reshape(-1, 3).tolist()} == pixels
-    with pytest.raises(ValueError, match="view is 8"):
-        turned(images, 8)
 
 
-def test_one_run_and_one_view_is_what_predict_says(run, lesions, cache_dir):
-    chosen = list(lesions.index[::-9])
-    one = predict_ensemble([run], lesions, cache_dir, only=chosen, progress=False)
-    plain = predict(run, lesions, cache_dir, only=chosen, progress=False)
-    assert list(one.columns) == list(plain.columns)
-    np.testing.assert_allclose(one, plain, atol=1e-12)
-    assert list(one.index) == chosen
+def test_one_run_and_one_view_is_what_the_network_says(run, lesions, cache_dir):
+    chosen = lesions.iloc[::-9]
+    one = predict_ensemble([run], lesions, cache_dir, only=list(chosen.index), progress=False)
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    rows = lesions.index.get_indexer(chosen.index)
+    plain = prediction_table(chosen, predict_inputs(run, inputs, rows))
+    pd.testing.assert_frame_equal(one, plain, atol=1e-12, check_dtype=False)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(run, others, lesions, cache_dir):
     members = [run, others["seed1"]]
     whole = predict_ensemble(members, lesions, cache_dir, progress=False)
-    each = [predict(member, lesions, cache_dir, progress=False) for member in members]
-    np.testing.assert_allclose(whole, (each[0] + each[1]) / 2, atol=1e-12)
-    np.testing.assert_allclose(whole[NAMES].sum(axis=1), 1)
+    one, other = (predict_ensemble([m], lesions, cache_dir, progress=False) for m in members)
+    np.testing.assert_allclose(whole, (one + other) / 2, atol=1e-12)
     assert [name for name in whole if name.startswith("weight_")]
 
 
-def test_members_with_other_branches_have_no_common_weights(run, others, lesions, cache_dir):
-    table = predict_ensemble([run, others["metadata"]], lesions, cache_dir, progress=False)
-    assert list(table.columns) == NAMES
-
-
-def test_cached_views_are_averaged_and_the_first_is_the_picture(run, lesions, cache_dir):
+def test_cached_views_are_averaged_and_the_first_is_the_image(run, lesions, cache_dir):
     inputs = run_inputs(run, lesions, cache_dir, views=2, progress=False)
-    views = predict_views(run, inputs, 2)
-    plain = predict_inputs(run, inputs).posterior
-    np.testing.assert_allclose(views[0].posterior, plain, atol=1e-7)
-    assert np.abs(views[1].posterior - plain).max() > 1e-4
     second = {name: array[:, 1:] for name, array in inputs.streams.items()}
-    np.testing.assert_array_equal(
-        views[1].posterior, predict_inputs(run, replace(inputs, streams=second)).posterior
-    )
+    views = [predict_inputs(run, i) for i in (inputs, replace(inputs, streams=second))]
+    first, other = (view.posterior for view in views)
+    assert np.abs(first - other).max() > 1e-4
     table = predict_ensemble([run], lesions, cache_dir, views=2, progress=False)
-    np.testing.assert_allclose(table[NAMES], mean_posterior(views), atol=1e-12)
+    np.testing.assert_allclose(table[NAMES], (first + other) / 2, atol=1e-7)
 
 
-def test_a_finetuned_network_sees_turned_pictures(others, lesions, cache_dir):
-    run, small = others["finetune"], lesions.groupby("label").head(2)
-    inputs = run_inputs(run, small, cache_dir, progress=False)
-    views = predict_views(run, inputs, 3)
-    turn = {n: np.rot90(a, 2, axes=(1, 2)).copy() for n, a in inputs.streams.items()}
-    by_hand = predict_inputs(run, replace(inputs, streams=turn)).posterior
-    np.testing.assert_allclose(views[2].posterior, by_hand, atol=1e-5)
-    assert np.abs(views[2].posterior - views[0].posterior).max() > 1e-5
+def test_a_finetuned_network_sees_turned_images(others, lesions, cache_dir):
+    run, few = others["finetune"], lesions.groupby("label").head(2)
+    inputs = run_inputs(run, few, cache_dir, progress=False)
+    turn = {n: np.rot90(a, 1, axes=(1, 2)).copy() for n, a in inputs.streams.items()}
+    views = [predict_inputs(run, i) for i in (inputs, replace(inputs, streams=turn))]
+    first, other = (view.posterior for view in views)
+    assert np.abs(first - other).max() > 1e-5
+    table = predict_ensemble([run], few, cache_dir, views=2, progress=False)
+    np.testing.assert_allclose(table[NAMES], (first + other) / 2, atol=1e-5)
+    with pytest.raises(ValueError, match="views is 9"):
+        predict_ensemble([run], few, cache_dir, views=9, progress=False)
 
 
-def test_a_run_without_pictures_has_one_view_and_still_one_vote(run, others, lesions, cache_dir):
-    assert useful_views(others["metadata"].parameters, 5) == 1
-    assert useful_views(run.parameters, 5) == 5
-    both = predict_ensemble([run, others["metadata"]], lesions, cache_dir, views=2, progress=False)
+def test_a_run_without_images_has_one_view_and_still_one_vote(run, others, lesions, cache_dir):
+    members = [run, others["metadata"]]
+    both = predict_ensemble(members, lesions, cache_dir, views=2, progress=False)
     of_run = predict_ensemble([run], lesions, cache_dir, views=2, progress=False)
-    of_metadata = predict(others["metadata"], lesions, cache_dir, progress=False)
+    of_metadata = predict_ensemble(members[1:], lesions, cache_dir, progress=False)
+    assert list(both) == NAMES  # other branches, so no common weights
     np.testing.assert_allclose(both, (of_run[NAMES] + of_metadata[NAMES]) / 2, atol=1e-12)
-
-
-def test_numbers_of_views_that_make_no_sense_are_refused(run, others, lesions):
-    for member, views in ((run, 0), (others["finetune"], 9)):
-        with pytest.raises(ValueError, match="views is"):
-            useful_views(member.parameters, views)
-    with pytest.raises(ValueError, match="at least one run"):
-        predict_ensemble([], lesions)
 
 
 def test_runs_are_found_in_a_folder_of_them(run, others):
@@ -137,5 +118,3 @@ def test_every_run_that_cannot_predict_is_named(run, tmp_path):
     told = str(caught.value)
     for part in ("given twice", "begun: not finished", "empty: holds no run", "none: no such"):
         assert part in told
-    with pytest.raises(RunError, match="no run was named"):
-        find_runs([])

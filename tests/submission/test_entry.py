@@ -12,17 +12,17 @@ from jiadf.cli import app
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError
 from jiadf.data.schema import CLASSES
-from jiadf.evaluation.thresholds import Thresholds, load_thresholds
+from jiadf.evaluation.thresholds import load_thresholds
 from jiadf.submission.benchmark_file import read_submission, validate_submission
+from jiadf.submission.ensemble import predict_ensemble
 from jiadf.submission.entry import (
-    FolderError,
     fit_on_test_folds,
     lesions_of,
-    make_table,
     out_of_fold_table,
     read_checked,
     write_entry,
 )
+from jiadf.submission.own_images import InputError
 from jiadf.training.grid import load_grid, run_grid
 from jiadf.training.run_folder import Run, RunError
 from tests.conftest import TINY
@@ -100,7 +100,7 @@ def test_every_single_fault_is_spelled_out_however_many(unlabelled, tmp_path):
     images = sorted((folder / "MILK10k_Test_Input").rglob("*.jpg"))
     for image in images:
         image.unlink()
-    with pytest.raises(FolderError) as caught:
+    with pytest.raises(InputError) as caught:
         read_checked(folder)
     assert len(caught.value.faults) == 28
     for image in images:
@@ -111,7 +111,7 @@ def test_broken_pictures_are_found_before_prediction_unless_not_asked_for(unlabe
     folder = shutil.copytree(unlabelled, tmp_path / "d")
     image = next((folder / "MILK10k_Test_Input").rglob("*.jpg"))
     image.write_bytes(image.read_bytes()[:700])
-    with pytest.raises(FolderError, match="truncated image"):
+    with pytest.raises(InputError, match="truncated image"):
         read_checked(folder)
     assert len(read_checked(folder, images=False)) == 14
 
@@ -121,9 +121,13 @@ def test_a_folder_without_labels_becomes_a_file_in_the_order_of_its_lesions(
 ):
     table = read_checked(unlabelled)
     assert "label" not in table
-    out = write_entry(tmp_path / "s.csv", make_table([run], table, cache_dir, progress=False))
+    predicted = predict_ensemble([run], table, cache_dir, progress=False)
+    out = write_entry(tmp_path / "s.csv", predicted)
     assert validate_submission(out, table.index) == []
     assert list(read_submission(out).index) == list(table.index)
+    written = pd.read_csv(write_entry(tmp_path / "w.csv", predicted, weights=True))
+    assert list(written) == ["lesion_id", *predicted]
+    assert "weight_joint" in written
 
 
 def test_a_training_folder_without_its_supplement_can_be_predicted(milk10k, tmp_path):
@@ -217,16 +221,3 @@ def test_a_broken_thresholds_file_or_run_stops_the_command_before_the_folder_is_
     command = ["predict", "--data", broken, "--out", tmp_path / "o.csv"]
     assert "'values'" in call(*command, "--run", run.path, "--thresholds", bad, code=1).stderr
     assert "no such folder" in call(*command, "--run", tmp_path / "none", code=1).stderr
-
-
-def test_moved_tables_keep_their_weights(run, unlabelled, cache_dir, tmp_path):
-    table = read_checked(unlabelled, images=False)
-    cuts = Thresholds((0.2,) * 11)
-    plain = make_table([run], table, cache_dir, progress=False)
-    moved = make_table([run], table, cache_dir, thresholds=cuts, progress=False)
-    weights = [name for name in plain if name.startswith("weight_")]
-    assert weights
-    pd.testing.assert_frame_equal(plain[weights], moved[weights])
-    np.testing.assert_allclose(moved[NAMES], cuts.apply(plain[NAMES]))
-    written = pd.read_csv(write_entry(tmp_path / "w.csv", moved, weights=True))
-    assert set(weights) <= set(written)
