@@ -7,7 +7,6 @@ Usage: ``python book/gallery.py --out FOLDER``
 """
 
 import argparse
-import json
 from html import escape
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from jiadf import load_model, read_lesions
 from jiadf.data.sample import sample_dir
 from jiadf.data.schema import CLASS_NAMES, CLASSES
 from jiadf.explanation.card import card_page, display_image
-from jiadf.explanation.card_folder import own_folder
+from jiadf.explanation.card_folder import own_folder, write_marker
 from jiadf.explanation.explain import Explanation, explain
 from jiadf.submission.lesion_prediction import NOT_A_DEVICE
 
@@ -171,9 +170,7 @@ def write_gallery(folder: Path, home: str = "../index.html", number: int | None 
         thumbnail(lesion).save(folder / f"thumbs/{name}.jpg", quality=60, optimize=True)
     page = index_page(explained, lesions["label"], home)
     (folder / "index.html").write_text(page, encoding="utf-8")
-    names = ["index.html", "cards", "thumbs"]
-    marker = {"made_by": "jiadf explain", "model": model.description, "files": names}
-    (folder / "cards.json").write_text(json.dumps(marker, indent=2) + "\n")
+    write_marker(folder, ["index.html", "cards", "thumbs"], model.description)
 
 
 def main() -> None:

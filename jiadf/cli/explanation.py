@@ -23,7 +23,7 @@ def explain_command(
         Path | None, typer.Option("--run", help="Run folder.", show_default="the packaged model")
     ] = None,
 ) -> None:
-    """Write a card a lesion of your own images, as HTML and PNG: what is said of it, and why.
+    """Write a card a lesion of your own images, as HTML: what is said of it, and why.
 
     A card shows both images with heat maps, eleven probabilities, what each branch says and
     weighs, and what each input contributed. A table with faults is refused, every fault named, and
@@ -41,4 +41,4 @@ def explain_command(
         own = read_own_images(table, model.parameters.image_size)
         explained = explain(model, own.lesions, model.own_inputs(own))
         write_cards(folder, explained, about=model.description)
-    typer.echo(f"{out}: cards of {len(explained)} lesions, HTML and PNG")
+    typer.echo(f"{out}: cards of {len(explained)} lesions")

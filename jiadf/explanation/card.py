@@ -7,7 +7,6 @@ a screen reader: every image and heat map has a text, and every bar its number.
 """
 
 import base64
-from collections.abc import Callable, Mapping
 from html import escape
 from io import BytesIO
 
@@ -20,10 +19,10 @@ from jiadf.data.open_image import ImageSource, open_image
 from jiadf.data.schema import CLASS_NAMES
 from jiadf.explanation.explain import Explanation
 from jiadf.explanation.grad_cam import upsample
-from jiadf.submission.lesion_prediction import NOT_A_DEVICE, LesionPrediction
+from jiadf.submission.lesion_prediction import NOT_A_DEVICE
 
 SHOWN = 8  # contributions with a row of their own
-_HEAT_SIZE = 32  # pixels; what a browser makes larger
+HEAT_SIZE = 32  # pixels; what a browser makes larger
 _LIGHT = "--ink:#1b1b1b;--soft:#555;--line:#dcdcdc;--for:#0173b2;--against:#a84300;"
 _DARK = "--ink:#ececec;--soft:#b4b4b4;--line:#444;--for:#56b4e9;--against:#f0975a;"
 STYLE = (
@@ -82,45 +81,33 @@ def card(
 ) -> str:
     """Return a card as a piece of HTML, for a page that has more.
 
-    Parameters
-    ----------
-    explained
-        The lesion.
-    about
-        A line on the model.
-    credit
-        Whom the images belong to.
-    top
-        HTML over the card.
-    width, quality
-        Longer side of the images in pixels, and the quality of their JPEG.
-    level
-        Of the card's heading; its parts have the next one.
+    `about` is a line on the model, `credit` whom the images belong to, `top` HTML over the card,
+    `width` the images' longer side in pixels, `quality` their JPEG's, and `level` the heading's;
+    the card's parts have the next one.
     """
-    said = explained.prediction
-
-    def part(title: str) -> str:
-        return f'<h{level + 1} class="part">{title}</h{level + 1}>'
-
-    pictures = "".join(
-        _picture(explained, name, source, width, quality)
-        for name, source in explained.images.items()
+    said, heading = explained.prediction, f'h{level + 1} class="part"'
+    parts = {
+        "Probabilities": _probabilities(explained),
+        "Branches and their weights": _branches(explained),
+        f"What moved it towards or away from {said.label}": _contributions(explained),
+    }
+    first, *others = (
+        f"<{heading}>{title}</h{level + 1}>{text}" for title, text in parts.items() if text
     )
-    notes = [
-        missing_words(said),
-        about,
-        f"Images: {credit}." if credit else "",
-    ]
-    foot = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)
+    images = "".join(_image(explained, name, width, quality) for name in explained.images)
+    cells = sorted({f"{h.shape[0]} x {h.shape[1]}" for h in explained.heat.values()})
+    missing = ", ".join(said.missing).replace("_", " ")
+    notes = [f"Missing: {missing}." if missing else "", about]
+    notes.append(f"Images: {credit}." if credit else "")
+    trust = f"Grad-CAM heat maps have {' or '.join(cells)} cells and prove nothing by themselves."
     return (
         f'<article class="jiadf-card"><style>{STYLE}</style>{top}'
         f'<h{level} class="title">Lesion {escape(explained.lesion_id)}</h{level}>'
         f"<p>The network says <b>{escape(CLASS_NAMES[said.label])}</b> ({said.label}), with a "
         f"probability of <b>{said.probabilities.max():.2f}</b>. <b>{NOT_A_DEVICE}</b></p>"
-        f"{pictures}{_heat_note(explained)}"
-        f'<div class="halves"><section>{part("Probabilities")}{_probabilities(said)}</section>'
-        f"<section>{_branches(said, part)}{_contributions(explained, part)}</section></div>"
-        f"{foot}</article>"
+        f'{images}{_soft(trust)}<div class="halves"><section>{first}</section>'
+        f"<section>{''.join(others)}</section></div>"
+        f"{''.join(_soft(note) for note in notes if note)}</article>"
     )
 
 
@@ -137,24 +124,6 @@ def place_of(heat: np.ndarray) -> str:
     return f"brightest at the {' '.join(words)}"
 
 
-def shown_contributions(explained: Explanation) -> pd.Series:
-    """Return the largest contributions, and the sum of all others as a last row."""
-    rows, rest = explained.contributions.iloc[:SHOWN], explained.contributions.iloc[SHOWN:]
-    if len(rest):
-        rows = pd.concat([rows, pd.Series({f"{len(rest)} others together": rest.sum()})])
-    return rows
-
-
-def from_to(explained: Explanation) -> str:
-    """Say what the contributions add up to."""
-    said = explained.prediction
-    return (
-        f"From {explained.start:.2f}, the probability of {said.label} if everything is missing, to "
-        f"{said.probabilities.max():.2f}. In natural logarithms: +0.69 doubles a probability, "
-        "−0.69 halves it."
-    )
-
-
 def display_image(source: ImageSource, width: int) -> Image.Image:
     """Return an image, upright, at most `width` pixels on its longer side."""
     image = open_image(source, width)
@@ -162,30 +131,25 @@ def display_image(source: ImageSource, width: int) -> Image.Image:
     return image
 
 
-def heat_pixels(heat: np.ndarray, size: int = _HEAT_SIZE) -> np.ndarray:
-    """Colour a heat map (h, w) for laying over an image: RGBA, uint8 (size, size, 4)."""
-    smooth = upsample(heat[None], size)[0]
-    pixels = matplotlib.colormaps["inferno"](smooth)
-    pixels[..., 3] = 0.2 + 0.5 * smooth
-    return np.uint8(pixels * 255)
-
-
-def _picture(explained: Explanation, name: str, source, width: int, quality: int) -> str:
+def _image(explained: Explanation, name: str, width: int, quality: int) -> str:
     """Return an image and the same image under its heat map; its bytes stand there once."""
-    image, heat = display_image(source, width), explained.heat[name]
+    image, heat = display_image(explained.images[name], width), explained.heat[name]
+    smooth = upsample(heat[None], HEAT_SIZE)[0]
+    colours = matplotlib.colormaps["inferno"](smooth)
+    colours[..., 3] = 0.2 + 0.5 * smooth  # the brighter, the more opaque
+    over = _data_uri(Image.fromarray(np.uint8(colours * 255)), "PNG")
     size = f'width="{image.width}" height="{image.height}"'
     key = f"{escape(explained.lesion_id)}-{name}"
     start = f'<figure><svg role="img" viewBox="0 0 {image.width} {image.height}" aria-label='
-    over = _data_uri(Image.fromarray(heat_pixels(heat)), "PNG")
-    kind, label = name.capitalize(), explained.prediction.label
-    where = f"Heat map over the {name} image, {place_of(heat)}"
+    kind, where = name.capitalize(), place_of(heat)
     return (
         '<div class="pair">'
         f'{start}"{kind} image of the lesion"><image id="{key}" {size} '
         f'href="{_data_uri(image, "JPEG", quality=quality)}"/></svg>'
         f"<figcaption>{kind} image</figcaption></figure>"
-        f'{start}"{where}"><use href="#{key}"/><image {size} preserveAspectRatio="none" '
-        f'href="{over}"/></svg><figcaption>What speaks for {label}: {place_of(heat)}</figcaption>'
+        f'{start}"Heat map over the {name} image, {where}"><use href="#{key}"/><image {size} '
+        f'preserveAspectRatio="none" href="{over}"/></svg>'
+        f"<figcaption>What speaks for {explained.prediction.label}: {where}</figcaption>"
         "</figure></div>"
     )
 
@@ -196,72 +160,58 @@ def _data_uri(image: Image.Image, form: str, **options) -> str:
     return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _heat_note(explained: Explanation) -> str:
-    cells = sorted({f"{h.shape[0]} x {h.shape[1]}" for h in explained.heat.values()})
-    note = f"Grad-CAM heat maps have {' or '.join(cells)} cells and prove nothing by themselves."
-    return f'<p class="soft">{note}</p>'
+def _soft(text: str) -> str:
+    return f'<p class="soft">{escape(text)}</p>'
 
 
-def _row(name: str, value: str, bar: str, first: bool = False) -> str:
-    mark = ' class="first"' if first else ""
+def _row(name: str, value: str, start: float, width: float, mark: str = "") -> str:
+    """Return a row of a list with a bar; `start` and `width` are percentages."""
+    kind = f' class="{mark}"' if mark else ""
+    bar = f'<i{kind} style="left:{start:.1f}%;width:{width:.1f}%"></i>'
     return (
-        f'<li{mark}><span>{name}</span><span class="value">{value}</span>'
+        f'<li{kind}><span>{escape(name)}</span><span class="value">{value}</span>'
         f'<span class="bar" aria-hidden="true">{bar}</span></li>'
     )
 
 
-def _probabilities(said: LesionPrediction) -> str:
-    ordered = said.probabilities.sort_values(ascending=False)
+def _probabilities(explained: Explanation) -> str:
+    said = explained.prediction
     rows = "".join(
         _row(
-            f"{escape(CLASS_NAMES[code])} ({code})",
-            f"{value:.2f}",
-            f'<i style="left:0;width:{100 * value:.1f}%"></i>',
-            first=code == said.label,
+            f"{CLASS_NAMES[code]} ({code})", f"{p:.2f}", 0, 100 * p, "first" * (code == said.label)
         )
-        for code, value in ordered.items()
+        for code, p in said.probabilities.sort_values(ascending=False).items()
     )
     return f'<ul role="list">{rows}</ul>'
 
 
-def missing_words(said: LesionPrediction) -> str:
-    """Say what a lesion lacks, or nothing."""
-    return f"Missing: {', '.join(said.missing).replace('_', ' ')}." if said.missing else ""
+def _branches(explained: Explanation) -> str:
+    """Return each branch's weight and its three most probable classes, if there is a gate."""
+    said = explained.prediction
+    if said.weights is None:
+        return ""
+    rows = ""
+    for name, weight in said.weights.items():
+        top = said.branches.loc[name].sort_values(ascending=False).head(3)
+        classes = ", ".join(f"{code} {value:.2f}" for code, value in top.items())
+        rows += _row(f"{name}: {classes}", f"{weight:.2f}", 0, 100 * weight)
+    return f'<ul role="list">{rows}</ul>'
 
 
-def top_three(probabilities: pd.Series) -> str:
-    """Say a branch's three most probable classes."""
-    top = probabilities.sort_values(ascending=False).head(3)
-    return ", ".join(f"{code} {value:.2f}" for code, value in top.items())
-
-
-def branch_weights(said: LesionPrediction) -> Mapping[str, float]:
-    """Return each branch's weight, or none where one head decides."""
-    return {} if said.weights is None else said.weights.to_dict()
-
-
-def _branches(said: LesionPrediction, part: Callable[[str], str]) -> str:
-    weights = branch_weights(said)
-    rows = "".join(
-        _row(
-            f"{name}: {top_three(said.branches.loc[name])}",
-            f"{weight:.2f}",
-            f'<i style="left:0;width:{100 * weight:.1f}%"></i>',
-        )
-        for name, weight in weights.items()
-    )
-    return f'{part("Branches and their weights")}<ul role="list">{rows}</ul>' if rows else ""
-
-
-def _contributions(explained: Explanation, part: Callable[[str], str]) -> str:
-    shown = shown_contributions(explained)
+def _contributions(explained: Explanation) -> str:
+    """Return the largest contributions, the sum of all others, and what they add up to."""
+    shown, rest = explained.contributions.iloc[:SHOWN], explained.contributions.iloc[SHOWN:]
+    if len(rest):
+        shown = pd.concat([shown, pd.Series({f"{len(rest)} others together": rest.sum()})])
     scale = 50 / max(shown.abs().max(), 1e-9)
     rows = ""
     for name, value in shown.items():
-        reach = abs(value) * scale
-        start = 50 if value > 0 else 50 - reach
-        kind = "" if value > 0 else ' class="against"'
-        bar = f'<i{kind} style="left:{start:.1f}%;width:{reach:.1f}%"></i>'
-        rows += _row(escape(str(name)), f"{value:+.2f}".replace("-", "−"), bar)
-    title = part(f"What moved it towards or away from {explained.prediction.label}")
-    return f'{title}<p class="soft">{from_to(explained)}</p><ul role="list">{rows}</ul>'
+        reach, number = abs(value) * scale, f"{value:+.2f}".replace("-", "−")
+        rows += _row(name, number, *((50, reach) if value > 0 else (50 - reach, reach, "against")))
+    said = explained.prediction
+    sums = (
+        f"From {explained.start:.2f}, the probability of {said.label} if everything is missing, to "
+        f"{said.probabilities.max():.2f}. In natural logarithms: +0.69 doubles a probability, "
+        "−0.69 halves it."
+    )
+    return f'{_soft(sums)}<ul role="list">{rows}</ul>'

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jiadf.explanation.card import card_page
-from jiadf.explanation.card_figure import card_figure
 from jiadf.explanation.explain import Explanation
 from jiadf.files import replace_folder
 
@@ -45,7 +44,7 @@ def own_folder(out: Path) -> Iterator[Path]:
 
 
 def write_cards(folder: Path, explained: Sequence[Explanation], *, about: str = "") -> None:
-    """Write an HTML and a PNG file a lesion, and the list of them.
+    """Write an HTML file a lesion, and the list of them.
 
     Raises
     ------
@@ -53,15 +52,17 @@ def write_cards(folder: Path, explained: Sequence[Explanation], *, about: str = 
         If ids differ in upper and lower case only: some file systems do not tell them apart.
     """
     seen: dict[str, str] = {}
-    files = []
     for lesion in explained:
         name = lesion.lesion_id
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise ValueError(f"lesion_id {other!r} and {name!r} differ in case only; rename one.")
         (folder / f"{name}.html").write_text(card_page(lesion, about=about), encoding="utf-8")
-        card_figure(lesion, about=about).savefig(folder / f"{name}.png", dpi=150)
-        files += [f"{name}.html", f"{name}.png"]
-    content = {"made_by": _MADE_BY, "model": about, "files": files}
+    write_marker(folder, [f"{name}.html" for name in seen.values()], about)
+
+
+def write_marker(folder: Path, names: Sequence[str], about: str) -> None:
+    """Write the list of what a folder of cards holds."""
+    content = {"made_by": _MADE_BY, "model": about, "files": list(names)}
     (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -71,15 +72,11 @@ def _check(out: Path) -> None:
         return
     if not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder that is new or empty.")
-    found = sorted(path.name for path in out.iterdir())
-    if not found:
-        return
-    try:
+    own = set()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads((out / MARKER).read_text())
         own = {MARKER, *content["files"]} if content["made_by"] == _MADE_BY else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        own = set()
-    if other := [name for name in found if name not in own]:
+    if other := sorted({path.name for path in out.iterdir()} - own):
         raise ValueError(
             f"{out} is not empty and holds {other[0]!r}, which is no card of `jiadf explain`; "
             "name a folder that is new, empty, or holds its cards alone."

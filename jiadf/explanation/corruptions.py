@@ -74,22 +74,10 @@ CORRUPTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 
 
 def corrupt(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np.ndarray:
-    """Corrupt square RGB images, uint8 (N, S, S, 3); the same seed gives the same images.
+    """Corrupt square RGB images, uint8 (N, S, S, 3), in one of :data:`CORRUPTIONS`.
 
-    Parameters
-    ----------
-    pixels : (N, S, S, 3) uint8 array
-    kind : str
-        A key of :data:`CORRUPTIONS`.
-    severity : int
-        1 to 5.
-    seed : int
-        Each image draws from a seed of its own, made of this and its place.
-
-    Raises
-    ------
-    ValueError
-        On a severity that does not exist.
+    The same seed gives the same images; each draws from a seed of its own, made of this and its
+    place. A severity that is not 1 to 5 is a ValueError.
     """
     if severity not in SEVERITIES:
         raise ValueError(f"severity is {severity}: give one of 1 to 5")

@@ -74,19 +74,9 @@ class _LackingNetwork(ExplainableNetwork):
 def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explanation]:
     """Explain the predicted class of each lesion.
 
-    Parameters
-    ----------
-    model
-        A trained network.
-    lesions
-        N lesions with the columns of :func:`jiadf.data.read.read_lesions`; ``label`` is not read.
-    inputs
-        What the network sees of them: ``model.inputs(lesions)``, or ``model.own_inputs``.
-
-    Raises
-    ------
-    jiadf.explanation.network.ExplanationError
-        A ValueError, if the network cannot be explained.
+    `inputs` are what the network sees of `lesions`: ``model.inputs(lesions)``, or
+    ``model.own_inputs``. A network that cannot be explained is a
+    :class:`jiadf.explanation.network.ExplanationError`.
     """
     network = _LackingNetwork(model.network)
     prediction = model.predict_inputs(inputs)

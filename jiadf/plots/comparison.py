@@ -73,18 +73,10 @@ def _title(metric: str) -> str:
 def dot_interval(
     table: pd.DataFrame, value: str = "value", *, group: str | None = None, xlabel: str = ""
 ) -> Figure:
-    """Draw values as dots with their intervals as lines, one row a label.
+    """Draw values as dots with their intervals as lines, one row a label, in the table's order.
 
-    Parameters
-    ----------
-    table : DataFrame
-        `label`, `low`, `high` and the column `value`; drawn in its order, from the top.
-    value : str
-        The column of the dots.
-    group : str, optional
-        A column whose values are drawn in colours of their own, beside one another, in each row.
-    xlabel : str
-        What is measured.
+    `table` has the columns `label`, `low`, `high`, and the one that `value` names. The values of
+    the column `group` are drawn in colours of their own, beside one another, in each row.
     """
     names = list(table["label"].unique())
     groups = [None] if group is None else list(table[group].unique())

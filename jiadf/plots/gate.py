@@ -40,21 +40,8 @@ def gate_simplex(weights: np.ndarray, labels: np.ndarray, branches: Sequence[str
     """Draw the gate's weights of every lesion as points in a triangle.
 
     A corner is a decision by one branch alone, the middle an average of all three. Small points
-    are lesions, large ones the means of their classes.
-
-    Parameters
-    ----------
-    weights : (N, 3) float array
-        On the simplex.
-    labels : (N,) array
-        Class (or any other group) of each lesion.
-    branches : sequence of 3 str
-        Names of the columns of `weights`.
-
-    Raises
-    ------
-    ValueError
-        If there are not three branches.
+    are lesions, large ones the means of their classes, `labels` (N,). `branches` name the columns
+    of `weights` (N, 3); another number of them is a ValueError.
     """
     if weights.shape[1] != 3 or len(branches) != 3:
         raise ValueError(f"a triangle has 3 corners, and there are {len(branches)} branches")

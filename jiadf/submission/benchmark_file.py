@@ -196,13 +196,7 @@ def write_submission(path: str | Path, lesion_ids: Sequence[str], y_prob) -> Pat
     bound. All others are written in full, so that none crosses the benchmark's threshold by
     rounding, and with a decimal point, which the benchmark's scorer asks for.
 
-    Parameters
-    ----------
-    path : path
-        The CSV, replaced if it exists; its folder is made if it does not.
-    lesion_ids : sequence of N str
-    y_prob : (N, 11) float array
-        Columns in the order of ``CLASSES``.
+    Columns of ``y_prob`` (N, 11) are in the order of ``CLASSES``.
 
     Raises
     ------
@@ -227,13 +221,8 @@ def score_files(
 ) -> dict:
     """Score a submission against a ground truth, whose rows may be in any order.
 
-    Parameters
-    ----------
-    prediction, truth : path
-        The two CSV files.
-    lesions : iterable of str, optional
-        Score these lesions only, whatever else the two files hold. If not given, the two files
-        must hold the same lesions.
+    With `lesions` these are scored, whatever else the two files hold; else the two must hold the
+    same lesions.
 
     Returns
     -------

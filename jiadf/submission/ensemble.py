@@ -84,15 +84,10 @@ def predict_ensemble(
 
     Parameters
     ----------
-    runs
-        Finished runs.
-    lesions
-        A table from :func:`jiadf.data.read.read_lesions`, of either part; labels are not read.
-    cache_dir
-        Where image and feature caches lie.
+    runs, lesions, cache_dir
+        Finished runs, the lesions of one folder, and where image and feature caches lie.
     views
-        Views of every lesion (test-time augmentation); 1: the images themselves; None: each run's
-        ``prediction_views``.
+        Of every lesion; 1: the images themselves; None: each run's ``prediction_views``.
     only
         ``lesion_id`` of the lesions to predict, in the order of the result; all if None.
     progress

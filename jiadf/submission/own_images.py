@@ -53,7 +53,7 @@ class RowFault(Fault):
 
     @property
     def where(self) -> str:
-        """The place in words, e.g. ``lesions.csv, row 12``."""
+        """The place in words."""
         return self.file if self.row is None else f"{self.file}, row {self.row}"
 
 
@@ -88,13 +88,8 @@ class OwnLesions:
 def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLesions:
     """Read a table of own lesions and decode their images; see the module for its columns.
 
-    Parameters
-    ----------
-    table
-        Path of the CSV, or a DataFrame with the same columns; paths in it are then relative to the
-        working folder, rows are counted from 1, and an image may also be a PIL image or an array.
-    size
-        Side S of the square that whole images are resized to, in pixels.
+    In a DataFrame paths are relative to the working folder, rows are counted from 1, and an image
+    may also be a PIL image or an array. Whole images are resized to a square of `size` pixels.
 
     Raises
     ------
@@ -136,16 +131,8 @@ def make_lesions(
 ) -> OwnLesions:
     """Check rows of cells, by their number in the file, and decode their images.
 
-    Parameters
-    ----------
-    rows, columns
-        The cells of each row by column, and the columns that there are.
-    size
-        As of :func:`read_own_images`.
-    file, folder
-        What faults call the table, and where its paths begin.
-    found
-        Faults that are known already.
+    `file` is what faults call the table, `folder` where its paths begin, and `found` are faults
+    that are known already.
     """
     faults = [*found, *_check_columns(columns, file)]
     values: dict[str, list] = {column: [] for column in COLUMNS}
