@@ -118,10 +118,8 @@ def place_of(heat: np.ndarray) -> str:
     at = np.unravel_index(heat.argmax(), heat.shape)
     third = [min(int(3 * (i + 0.5) / n), 2) for i, n in zip(at, heat.shape, strict=True)]
     down, across = ("top", "middle", "bottom")[third[0]], ("left", "middle", "right")[third[1]]
-    if down == across:
-        return "brightest in the middle"
     words = [word for word in (down, across) if word != "middle"]
-    return f"brightest at the {' '.join(words)}"
+    return f"brightest at the {' '.join(words)}" if words else "brightest in the middle"
 
 
 def display_image(source: ImageSource, width: int) -> Image.Image:

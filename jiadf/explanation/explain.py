@@ -40,16 +40,12 @@ class Explanation:
 
     Attributes
     ----------
-    images
+    images, heat
         By ``clinical`` and ``dermoscopic``, those that it has and the network reads: the file, or
-        what the network sees of it, uint8 (S, S, 3), if there is no file.
-    heat
-        By the same names, the heat map (h, w) over the whole image, 0 to 1.
-    start
-        The predicted class's probability if everything is missing.
-    contributions
-        What moved its log probability from there, by name, in natural logarithms, the largest
-        first; what is missing and moved nothing is left out.
+        if there is none what the network sees, uint8 (S, S, 3); and its heat map (h, w), 0 to 1.
+    start, contributions
+        The predicted class's probability if everything is missing, and what moved its log
+        probability from there, by name, the largest first, without what moved nothing.
     """
 
     lesion_id: str

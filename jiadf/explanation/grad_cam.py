@@ -53,14 +53,10 @@ def grad_cam(
 
     Parameters
     ----------
-    network
-        The network to explain.
-    maps
-        Each stream's feature maps, (N, F, h, w), from `network.feature_maps`.
-    metadata
-        Encoded metadata, float32 (N, D).
-    classes
-        Class index to explain, (N,).
+    network, maps
+        The network to explain, and each stream's feature maps, (N, F, h, w), of `feature_maps`.
+    metadata, classes
+        Encoded metadata, float32 (N, D), and the class index to explain, (N,).
     output
         ``fused`` for the log posterior, through the gate, or a branch's name for its logit.
 

@@ -35,15 +35,8 @@ class ExplanationError(ValueError):
 class ExplainableNetwork(nn.Module):
     """A copy of a network, on the CPU, that can be entered at its last feature maps.
 
-    Parameters
-    ----------
-    network : JIADF
-        Trained end to end on images, as :func:`jiadf.load_model` loads it; stays as it is.
-
-    Raises
-    ------
-    ExplanationError
-        If it is a baseline, reads no pixels, or pools more than its backbone's last stage.
+    The network is trained end to end on images, as :func:`jiadf.load_model` loads it. A baseline,
+    and what reads no pixels or pools more than its backbone's last stage, is an ExplanationError.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -85,11 +78,11 @@ class ExplainableNetwork(nn.Module):
         for name, pixels in images.items():
             encoder = self.backbones[name]
             maps[name] = encoder.backbone.forward_features(encoder.normalise(pixels))
-            if maps[name].ndim != 4 or maps[name].shape[1] != encoder.backbone.num_features:
+            shape = tuple(maps[name].shape)
+            if len(shape) != 4 or shape[1] != encoder.backbone.num_features:
                 raise ExplanationError(
-                    f"backbone {encoder.backbone_name!r} ends in an array of shape "
-                    f"{tuple(maps[name].shape)}, not in feature maps (B, channels, h, w): Grad-CAM "
-                    "here needs a convolutional backbone."
+                    f"backbone {encoder.backbone_name!r} ends in an array of shape {shape}, not in "
+                    "feature maps (B, channels, h, w): Grad-CAM needs a convolutional backbone."
                 )
         return maps
 
@@ -102,17 +95,11 @@ class ExplainableNetwork(nn.Module):
         return self.network({**features, "metadata": metadata})
 
     def scores(self, features: Mapping[str, Tensor], metadata: Tensor, output: str) -> Tensor:
-        """Return what is explained, (B, K): the log posterior, or the logits of a branch.
-
-        Raises
-        ------
-        ExplanationError
-            If the network has no such output.
-        """
+        """Return what is explained, (B, K): the log posterior, or the logits of a branch."""
         if output not in self.outputs:
+            known = ", ".join(self.outputs)
             raise ExplanationError(
-                f"output {output!r} does not exist in this network; it has "
-                f"{', '.join(self.outputs)}."
+                f"output {output!r} does not exist in this network; it has {known}."
             )
         result = self.decide(features, metadata)
         return result.log_posterior if output == FUSED else result.logits[output]

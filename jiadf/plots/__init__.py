@@ -4,8 +4,7 @@
 figure, sized for the book's column (800 pixels), which a notebook shows by ending a cell with it.
 """
 
-from jiadf.plots.comparison import dot_interval, paired_differences
-from jiadf.plots.gate import gate_simplex
+from jiadf.plots.figures import dot_interval, gate_simplex, paired_differences
 from jiadf.plots.style import use_style
 
 __all__ = ["dot_interval", "gate_simplex", "paired_differences", "use_style"]

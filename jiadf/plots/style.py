@@ -16,10 +16,6 @@ PALETTE = sns.color_palette("colorblind")
 FIRST, SECOND = PALETTE[0], PALETTE[1]
 NEUTRAL = "0.35"
 _STYLE = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.transparent": False,
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "figure.constrained_layout.w_pad": 0.08,
@@ -33,9 +29,7 @@ _STYLE = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
     "grid.color": "0.9",
-    "axes.axisbelow": True,
 }
 
 

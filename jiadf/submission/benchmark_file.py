@@ -176,10 +176,7 @@ def validate_submission(
 def read_submission(path: str | Path) -> pd.DataFrame:
     """Read a submission: the classes under ``lesion_id``, in the file's order.
 
-    Raises
-    ------
-    SubmissionError
-        With every fault of the file; columns of whole numbers are none.
+    All faults of the file come in one SubmissionError; columns of whole numbers are none.
     """
     return _parse(path).frame()
 
@@ -222,7 +219,7 @@ def score_files(
     """Score a submission against a ground truth, whose rows may be in any order.
 
     With `lesions` these are scored, whatever else the two files hold; else the two must hold the
-    same lesions.
+    same lesions. All faults of both come in one SubmissionError.
 
     Returns
     -------
@@ -230,11 +227,6 @@ def score_files(
         ``lesions`` (their number), ``summary`` and ``per_class`` of
         :func:`jiadf.evaluation.metrics.score`, with None for what is undefined, and ``undefined``:
         by class, why its AUC is.
-
-    Raises
-    ------
-    SubmissionError
-        With every fault of both files.
     """
     predicted, known = _parse(prediction), _parse(truth, truth=True)
     if lesions is None:

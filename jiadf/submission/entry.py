@@ -29,12 +29,7 @@ def read_checked(
     """Read a folder as :func:`jiadf.data.read.read_lesions` does, after checking all of it.
 
     With `images` every image is decoded, so that a broken one is told with the rest and not
-    half-way through.
-
-    Raises
-    ------
-    jiadf.submission.own_images.InputError
-        With every fault of the folder.
+    half-way through: all faults of the folder in one :class:`InputError`.
     """
     faults = check(data, part, images=images, progress=progress)
     # A training folder's supplement is not read, so that it may be missing.
@@ -45,13 +40,7 @@ def read_checked(
 
 
 def write_entry(out: str | Path, table: pd.DataFrame, *, weights: bool = False) -> Path:
-    """Write a submission by the benchmark's rules; with `weights`, a table for reading.
-
-    Raises
-    ------
-    jiadf.submission.benchmark_file.SubmissionError
-        If it could not be submitted; nothing is written.
-    """
+    """Write a submission by the benchmark's rules; with `weights`, a table for reading."""
     if not weights:
         return write_submission(out, table.index, table[list(CLASSES)])
     with atomic(Path(out)) as staged:
@@ -87,12 +76,8 @@ def lesions_of(runs: Sequence[Run], split: str, present: pd.Index) -> list[str]:
 def out_of_fold_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Return `label`, `fold` and mean probabilities of the runs' test lesions, by ``lesion_id``.
 
-    Means are over all runs that have a lesion in their test part (seeds).
-
-    Raises
-    ------
-    jiadf.training.run_folder.RunError
-        If a run kept no test fold, or two runs tell different folds or labels of a lesion.
+    Means are over all runs that have a lesion in their test part (seeds). It is a RunError if a run
+    kept no test fold, or two runs tell different folds or labels of a lesion.
     """
     if without := [str(run.path) for run in runs if run.parameters.test_fold is None]:
         raise RunError(

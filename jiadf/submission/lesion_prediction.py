@@ -16,16 +16,9 @@ NOT_A_DEVICE = "Not a medical device: for research and teaching only."
 class LesionPrediction:
     """What the network says of one lesion.
 
-    Attributes
-    ----------
-    probabilities
-        By class code, summing to one; equation (6) of the paper.
-    branches
-        Each branch's own probabilities, a row a branch: what the gate mixes.
-    weights
-        The gate's weight of each branch, equation (5); None where one head decides.
-    missing
-        What the lesion lacks, in words.
+    ``probabilities`` by class code are the paper's equation (6), ``branches`` those of each branch,
+    a row a branch, and ``weights`` the gate's, equation (5), None where one head decides;
+    ``missing`` is what the lesion lacks, in words.
     """
 
     probabilities: pd.Series

@@ -61,15 +61,9 @@ class RowFault(Fault):
 class OwnLesions:
     """N lesions with images of one's own.
 
-    Attributes
-    ----------
-    lesions
-        Those columns of :func:`jiadf.data.read.read_lesions` that a network reads, and the paths;
-        NaN where missing.
-    pixels
-        By ``clinical`` and ``dermoscopic``, uint8 (N, S, S, 3); zeros where the image is missing.
-    missing
-        By the same names, bool (N,).
+    ``lesions`` has those columns of :func:`jiadf.data.read.read_lesions` that a network reads, and
+    the paths, NaN where missing. By ``clinical`` and ``dermoscopic``, ``pixels`` are uint8
+    (N, S, S, 3), zeros where the image is missing, and ``missing`` is bool (N,).
     """
 
     lesions: pd.DataFrame
