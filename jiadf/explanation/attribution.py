@@ -34,12 +34,8 @@ def integrated_gradients(
 ) -> dict[str, np.ndarray]:
     """Share out what `output` says of each lesion's class over its images and metadata.
 
-    Parameters
-    ----------
-    network, metadata, classes, output
-        As of :func:`jiadf.explanation.grad_cam.grad_cam`; every output can be explained.
-    features
-        Each stream's features (N, F), from ``network.features``.
+    Arguments are those of :func:`jiadf.explanation.grad_cam.grad_cam`, with each stream's
+    ``network.features`` (N, F) for its maps; every output can be explained.
 
     Returns
     -------

@@ -13,11 +13,13 @@ take again.
     (2, 32, 32, 3)
 """
 
+import io
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from jiadf.data.augmentation import augment_with_seed
@@ -61,7 +63,10 @@ def _crop(image: torch.Tensor, severity: int) -> torch.Tensor:
 
 
 def _jpeg(image: torch.Tensor, severity: int) -> torch.Tensor:
-    return F.jpeg(image, QUALITY[severity - 1])
+    written = io.BytesIO()
+    whole = Image.fromarray(image.permute(1, 2, 0).numpy())
+    whole.save(written, "JPEG", quality=QUALITY[severity - 1])
+    return torch.from_numpy(np.array(Image.open(written))).permute(2, 0, 1)
 
 
 CORRUPTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {

@@ -88,13 +88,13 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
             lesion = lesions.iloc[row]
             missing = {name: inputs.missing[name][[row]] for name in network.streams}
             lacking = OwnLesions(lesions.iloc[[row]], {}, missing).lacking()
-            images = {name: lesion[f"{name}_path"] for name in present}
+            paths = {name: lesion[f"{name}_path"] for name in present}
             explained[row] = Explanation(
                 lesion_id=str(lesions.index[row]),
                 prediction=lesion_prediction(prediction, row, tuple(lacking)),
                 images={
                     name: path if isinstance(path, str) else inputs.streams[name][row]
-                    for name, path in images.items()
+                    for name, path in paths.items()
                 },
                 heat={name: heat[name][place] for name in present},
                 start=float(start[place]),
