@@ -40,13 +40,13 @@ from jiadf.data.batches import Inputs
 from jiadf.data.schema import CLASSES
 from jiadf.memory import keep_freed_memory
 from jiadf.models.depthwise import FastDepthwiseConv2d
-from jiadf.training.features import FirstStages, StoredViews
+from jiadf.training.features import StoredViews, apply_part
 from jiadf.training.grid import load_grid
 from jiadf.training.inputs import image_streams
+from jiadf.training.loop import Trainer
 from jiadf.training.network import PixelEncoder
 from jiadf.training.provenance import git_commit
 from jiadf.training.run_folder import Run
-from jiadf.training.trainer import Trainer
 
 PARAMS = Path(__file__).resolve().parents[1] / "params"
 READY = 4  # batches that the bare loop turns over
@@ -67,7 +67,8 @@ def made_up_activations(inputs: Inputs, trainer: Trainer) -> Inputs:
     streams = {}
     for name, module in trainer.bare_network.image_encoders.items():
         with torch.inference_mode():
-            one = FirstStages(module.encoder)(torch.tensor(inputs.streams[name][:1]))
+            pixels = torch.tensor(inputs.streams[name][:1]).permute(0, 3, 1, 2)
+            one = apply_part(module.encoder, "FirstStages", pixels)
         view = np.zeros((len(inputs), *one.shape[1:]), np.float16)
         streams[name] = StoredViews([view, view], ["zeros", "zeros"])
     return replace(inputs, streams=streams)

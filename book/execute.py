@@ -75,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         shared = read_yaml(arguments.params) if arguments.params else {}
-        own = parse_assignments(arguments.own, "-p")
+        own = parse_assignments(arguments.own)
         every = [ROOT / f"{page}.ipynb" for page in pages() if page.startswith("notebooks/")]
         for notebook in arguments.notebooks or every:
             execute(notebook, arguments.out, shared, own, arguments.prepare_only)

@@ -13,7 +13,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from jiadf.config import to_yaml
@@ -24,7 +23,6 @@ from jiadf.evaluation.metrics import summary
 from jiadf.explanation.perturbations import SplitNetwork, field_missing, without
 from jiadf.files import replace_folder
 from jiadf.model import Model
-from jiadf.submission.ensemble import turned
 from jiadf.training.run_folder import Run
 
 KEPT = ("encoder.json", "history.csv", "environment.json")
@@ -46,7 +44,8 @@ python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
 `jiadf.load_model()` and `jiadf predict` use it unless told otherwise. Weights are 16-bit floats.
 
 The {test} lesions of fold 0 took no part in its training or in any choice; the embedded sample
-(`jiadf/data/sample/`) is a part of them. On these lesions, one network, {views}, no thresholds:
+(`jiadf/data/sample/`) is a part of them. On these lesions, one network, 1 view of each image, no
+thresholds:
 
 {table}
 
@@ -76,16 +75,11 @@ def changed_inputs(inputs: Inputs, columns: list[str]) -> dict[str, Inputs]:
 def score_table(model: Model, lesions) -> str:
     """Score what the model says of lesions with everything, and without one thing each."""
     inputs, network = model.inputs(lesions), SplitNetwork(model.network, half=False)
-    posteriors: dict[str, list[np.ndarray]] = {}
-    for view in range(model.parameters.prediction_views):
-        streams = {n: network.encode(n, turned(a, view)) for n, a in inputs.streams.items()}
-        for name, changed in changed_inputs(
-            replace(inputs, streams=streams), model.encoder.columns
-        ).items():
-            posteriors.setdefault(name, []).append(network.decide(changed).posterior)
+    streams = {name: network.encode(name, array) for name, array in inputs.streams.items()}
+    encoded = replace(inputs, streams=streams)
     rows = [f"| given | {' | '.join(SCORES.values())} |", "|---" + "|---:" * len(SCORES) + "|"]
-    for name, of_views in posteriors.items():
-        scores = summary(inputs.target, np.mean(of_views, axis=0))
+    for name, changed in changed_inputs(encoded, model.encoder.columns).items():
+        scores = summary(inputs.target, network.decide(changed).posterior)
         rows.append(f"| {name} | {' | '.join(f'{scores[key]:.3f}' for key in SCORES)} |")
     return "\n".join(rows)
 
@@ -96,7 +90,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--views", type=int, default=1, help="turned views that it averages")
     arguments = parser.parse_args()
     run, p = Run(arguments.run), Run(arguments.run).parameters
     parts, lesions = run.predictions["split"], read_lesions(arguments.data, "training")
@@ -112,7 +105,6 @@ def main() -> None:
             shutil.copy(run.path / name, folder / name)
         # How it was trained is in its README; what loads it has images, on any processor.
         loaded = {"activation_views": 0, "mixed_precision": "no", "device": "auto"}
-        loaded["prediction_views"] = arguments.views
         (folder / "config.yaml").write_text(to_yaml(p.model_copy(update=loaded)))
         weights = {n: v.half() if v.is_floating_point() else v for n, v in run.weights().items()}
         if not all(torch.isfinite(v.float()).all() for v in weights.values()):
@@ -131,7 +123,6 @@ def main() -> None:
             network=f"JI-ADF, {backbones} at {p.image_size} pixels,",
             train=(parts == "train").sum(),
             test=len(test),
-            views=f"{arguments.views} view{'s' * (arguments.views > 1)} of each image",
             changes=" ".join(f"-p {name}={value}" for name, value in changes.items()),
             commit=environment["git_commit"][:8],
             device=f"{environment['device']}, {environment['threads']} thread",

@@ -7,6 +7,7 @@ that.
 """
 
 import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,8 +54,6 @@ class Parameters(BaseModel):
     backbone_weights: str = "auto"
     """`auto` (packaged or timm's), `random`, a weights file or a run's folder; in its path
     `{image_type}` is clinical or dermoscopic and `{fold}` the fold that the run is scored on."""
-    backbone_features: Literal["pooled", "stages"] = "pooled"
-    """An image's features: the backbone's output, or statistics of its last two stages."""
     share_backbone: bool = False
     """One backbone for both images instead of one each (`finetune`)."""
     frozen_stages: int = Field(0, ge=0)
@@ -133,9 +132,6 @@ class Parameters(BaseModel):
     """Parameter of the beta distribution by which lesions of a batch are mixed; 0: not at all."""
     class_weighting: Literal["none", "balanced", "effective-number", "logit-adjusted"] = "none"
     """How the loss meets class imbalance."""
-
-    sampling: Literal["natural", "balanced"] = "natural"
-    """How an epoch draws lesions: each once, or each class equally often, with replacement."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Validate and keep a moving average of the weights: the share kept a step; 0: no average."""
 
@@ -160,8 +156,6 @@ class Parameters(BaseModel):
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
     """What the rate is multiplied with then."""
 
-    prediction_views: int = Field(1, ge=1, le=8)
-    """Turned views of an image that a finished run's predictions average, if not told otherwise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
@@ -191,6 +185,8 @@ class Parameters(BaseModel):
                 "val_fold is null: nothing can choose the epoch or the learning rate; set keep to "
                 "last and schedule to one-cycle, or name a fold"
             )
+        if self.val_fold is not None and self.val_fold == self.test_fold:
+            raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
         if self.activation_views and not (self.frozen_stages and self.regime == "finetune"):
             raise ValueError(
                 f"activation_views is {self.activation_views}: only the output of fixed stages can "
@@ -199,16 +195,9 @@ class Parameters(BaseModel):
         cached = self.regime == "frozen" or self.activation_views
         if cached and self.backbone_weights == "random":
             raise ValueError("backbone_weights is random: train them (finetune) or name a file")
-        if self.val_fold is not None and self.val_fold == self.test_fold:
-            raise ValueError(f"val_fold and test_fold are both {self.val_fold}; choose two folds")
         if self.method != "ji-adf":
             self._check_baseline()
         return self
-
-    @property
-    def scored_fold(self) -> int | None:
-        """The fold that the run is scored on: the test fold, or else the validation fold."""
-        return self.val_fold if self.test_fold is None else self.test_fold
 
     def _check_baseline(self) -> None:
         """Refuse what a published method cannot do or does not read."""
@@ -217,31 +206,34 @@ class Parameters(BaseModel):
                 f"method {self.method} reads both images and the metadata; "
                 f"modalities is {self.modalities!r}: set it to CDM"
             )
-        fields = type(self).model_fields
-        ours = [name for name in OF_JI_ADF if getattr(self, name) != fields[name].default]
-        if ours:
-            raise ValueError(f"{ours[0]} belongs to method ji-adf; method {self.method} has none")
+        ours = ("fusion", "mmfa_", "branches", "decision", "gate_", "modality_")
+        for name, field in type(self).model_fields.items():
+            if name.startswith(ours) and getattr(self, name) != field.default:
+                raise ValueError(f"{name} belongs to method ji-adf; method {self.method} has none")
         if self.method == "vemfl" and self.regime == "finetune":
             raise ValueError("method vemfl trains on frozen embeddings: set regime to frozen")
-        if self.method == "panderm":
-            named = self.backbone_weights not in ("auto", "random")
-            if not (self.backbone.startswith("panderm_") and named):
-                raise ValueError(
-                    "method panderm needs its own weights and takes no others: set backbone to "
-                    "panderm_large (or panderm_base) and backbone_weights to the path of the "
-                    "authors' checkpoint"
-                )
+        named = self.backbone_weights not in ("auto", "random")
+        if self.method == "panderm" and not (self.backbone.startswith("panderm_") and named):
+            raise ValueError(
+                "method panderm needs its own weights and takes no others: set backbone to "
+                "panderm_large (or panderm_base) and backbone_weights to the path of the "
+                "authors' checkpoint"
+            )
+
+    @property
+    def scored_fold(self) -> int | None:
+        """The fold that the run is scored on: the test fold, or else the validation fold."""
+        return self.val_fold if self.test_fold is None else self.test_fold
 
 
-# Parameters that only ji-adf reads.
-OF_JI_ADF = ("fusion", "fusion_paths", "mmfa_tokens", "branches", "decision")
-OF_JI_ADF += (*(n for n in Parameters.model_fields if n.startswith("gate_")), "modality_dropout")
+# Parameters of earlier versions, in whose run folders they hold the one value that is left.
+RETIRED = {"backbone_features": "pooled", "sampling": "natural", "prediction_views": 1}
 
 
-def check_names(names: set[str], known: set[str], source: str) -> None:
+def check_names(names: Iterable[str], known: Iterable[str], source: str) -> None:
     """Raise :class:`ParameterError` for names that are not known, with the nearest known one."""
     problems = []
-    for name in sorted(names - known):
+    for name in sorted(set(names) - set(known)):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "`jiadf params` lists them all."
         problems.append(f"{source}: unknown parameter {name!r}; {hint}")
@@ -249,15 +241,10 @@ def check_names(names: set[str], known: set[str], source: str) -> None:
         raise ParameterError("\n".join(problems))
 
 
-def make_parameters(values: dict[str, Any], source: str = "parameters") -> Parameters:
-    """Check ``values`` and fill in defaults.
-
-    Raises
-    ------
-    ParameterError
-        For unknown names or values out of range, all of them in one message.
-    """
-    check_names(set(values), set(Parameters.model_fields), source)
+def make_parameters(values: Mapping[str, Any], source: str = "parameters") -> Parameters:
+    """Check ``values`` and fill in defaults; a :class:`ParameterError` names all that is wrong."""
+    values = {n: v for n, v in values.items() if n not in RETIRED or v != RETIRED[n]}
+    check_names(values, Parameters.model_fields, source)
     try:
         return Parameters(**values)
     except ValidationError as error:
@@ -269,32 +256,27 @@ def make_parameters(values: dict[str, Any], source: str = "parameters") -> Param
         raise ParameterError("\n".join(lines)) from None
 
 
-def load_parameters(
-    file: str | Path | None = None, overrides: list[str] | None = None
-) -> Parameters:
-    """Read a YAML file of parameters and apply ``name=value`` overrides (values are YAML).
-
-    Raises
-    ------
-    ParameterError
-        If the file is missing or no mapping, an override has no ``=``, or as in
-        :func:`make_parameters`.
-    """
+def load_parameters(file: str | Path | None = None, overrides: Iterable[str] = ()) -> Parameters:
+    """Read a YAML file of parameters and apply ``name=value`` items, or raise `ParameterError`."""
     values = read_yaml(file) if file else {}
-    source = str(file or "parameters")
-    given = parse_assignments(overrides or [])
-    check_names(set(given), set(Parameters.model_fields), "-p")
-    return make_parameters(values | given, source)
+    return make_parameters(values | parse_parameters(overrides), str(file or "parameters"))
 
 
-def parse_assignments(items: list[str], option: str = "-p") -> dict[str, Any]:
+def parse_parameters(items: Iterable[str]) -> dict[str, Any]:
+    """Read ``name=value`` items of the option ``-p``, whose names must be parameters."""
+    given = parse_assignments(items)
+    check_names(given, Parameters.model_fields, "-p")
+    return given
+
+
+def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
     """Read ``name=value`` items, the values as YAML; raise :class:`ParameterError` for others."""
     values = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            raise ParameterError(f"{option} {item}: write it as name=value.")
-        values[name.strip()] = _parse_yaml(value, f"{option} {name.strip()}")
+            raise ParameterError(f"-p {item}: write it as name=value.")
+        values[name.strip()] = _parse_yaml(value, f"-p {name.strip()}")
     return values
 
 
@@ -336,9 +318,7 @@ def to_yaml(parameters: Parameters) -> str:
 
 def commented_yaml() -> str:
     """Write the default of every parameter under a comment that explains it."""
-    lines = []
-    for line, field in zip(
-        to_yaml(Parameters()).splitlines(), Parameters.model_fields.values(), strict=True
-    ):
-        lines += [f"# {' '.join(field.description.split())}", line]
-    return "\n".join(lines) + "\n"
+    lines = to_yaml(Parameters()).splitlines()
+    fields = Parameters.model_fields.values()
+    told = (" ".join(field.description.split()) for field in fields)
+    return "".join(f"# {text}\n{line}\n" for text, line in zip(told, lines, strict=True))

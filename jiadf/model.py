@@ -15,51 +15,35 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.special import log_softmax, logsumexp
 
-from jiadf.config import Parameters
-from jiadf.data.batches import Inputs, LesionDataset
+from jiadf.data.batches import Inputs
 from jiadf.data.image_cache import decode
-from jiadf.data.metadata import MONET_COLUMNS, MetadataEncoder
+from jiadf.data.metadata import MONET_COLUMNS
 from jiadf.data.open_image import ImageSource
 from jiadf.data.schema import LESION_COLUMNS
-from jiadf.submission.ensemble import turned
 from jiadf.submission.lesion_prediction import (
     NOT_A_DEVICE,
     LesionPrediction,
     lesion_prediction,
 )
 from jiadf.submission.own_images import InputError, OwnLesions, make_lesions, read_own_images
-from jiadf.training.inputs import image_streams, resolve_device, resolve_precision, targets
-from jiadf.training.network import build_network, load_weights
-from jiadf.training.predict import Prediction, prediction_table
+from jiadf.training.inputs import image_streams, targets
+from jiadf.training.predict import Prediction, load_network, predict_inputs, prediction_table
 from jiadf.training.run_folder import Run, RunError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-_CHUNK = 256  # lesions whose images are decoded at a time
 _told: set[str] = set()
 
 
 def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
-    """Load a trained network.
+    """Load a trained network: the packaged one, or a finished run of the `finetune` regime.
 
-    Parameters
-    ----------
-    path
-        Folder of a finished run of the `finetune` regime; the packaged one if None.
-    device
-        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
-
-    Raises
-    ------
-    jiadf.training.run_folder.RunError
-        A ValueError, if there is no such run, or it cannot take photographs.
+    The device is ``cpu``, ``cuda``, or ``auto``: a GPU if there is one. A run that is not there or
+    cannot take photographs is a `RunError`, a ValueError.
     """
     model = Model(path, device)
     if NOT_A_DEVICE not in _told:
@@ -79,41 +63,26 @@ def pretrained_path() -> Path:
 
 
 class Model:
-    """A trained network with its metadata encoder; see :func:`load_model`.
+    """A trained network; see :func:`load_model`.
 
-    Attributes
-    ----------
-    run
-        The run folder.
-    parameters
-        The run's parameters.
-    encoder
-        Its fitted metadata encoder.
-    network
-        The network, in evaluation mode, on ``device``.
-    device
-        Where it computes.
+    It holds the ``run`` with its ``parameters`` and its metadata ``encoder``, and the ``network``
+    in evaluation mode.
     """
 
     def __init__(self, path: str | Path | None = None, device: str = "auto") -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device is {device!r}; it must be auto, cpu or cuda.")
         self.run = Run(pretrained_path() if path is None else Path(path))
-        self.parameters: Parameters = self.run.parameters
-        if self.parameters.regime != "finetune" or not image_streams(self.parameters):
+        self.parameters = p = self.run.parameters
+        if p.regime != "finetune" or not image_streams(p):
             raise RunError(
-                f"{self.run.path}: a {self.parameters.regime} run on modalities "
-                f"{self.parameters.modalities} takes no photographs; give one that was trained "
-                "end to end (regime=finetune) on images."
+                f"{self.run.path}: a {p.regime} run on modalities {p.modalities} takes no "
+                "photographs; give one that was trained end to end (regime=finetune) on images."
             )
-        self.run.text("metrics.json")  # an unfinished run has none, and is told
-        source = self.run.path / "encoder.json"
-        self.encoder = MetadataEncoder.from_json(self.run.text("encoder.json"), source)
-        self.device = torch.device(resolve_device(device))
-        widths = Inputs({}, np.zeros((0, len(self.encoder.columns)), np.float32), np.zeros(0, int))
-        network = build_network(self.parameters, widths, pretrained=False)
-        load_weights(network, self.run.weights(), str(self.run.path))
-        self.network = network.to(self.device).eval()
+        self.run.metrics  # noqa: B018 - an unfinished run has none, and is told
+        self.encoder = self.run.encoder
+        metadata = np.zeros((0, len(self.encoder.columns)), np.float32)
+        self.network = load_network(self.run, Inputs({}, metadata, np.zeros(0, int)), device)
 
     def __repr__(self) -> str:
         return f"Model({self.run.path}: {self.description})"
@@ -143,10 +112,8 @@ class Model:
             The close-up and the dermoscopic image, at least one of them: the path of a JPEG or
             PNG, a PIL image, or an array uint8 (H, W, 3), RGB. A large JPEG file is decoded at a
             fraction of its size, as in training; an array of it is not, and can differ a little.
-        age
-            In years.
-        sex
-            ``female`` or ``male``.
+        age, sex
+            In years; ``female`` or ``male``.
         site
             One of :data:`jiadf.data.schema.SITES`.
         skin_tone
@@ -177,12 +144,8 @@ class Model:
     def predict_table(self, table: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
         """Predict the lesions of a CSV or DataFrame, as `submission.own_images` describes it.
 
-        What lesions lack is told in a line on standard error.
-
-        Returns
-        -------
-        DataFrame
-            Indexed by ``lesion_id``: eleven probabilities and, if there are any, branch weights.
+        The answer is indexed by ``lesion_id``: eleven probabilities and, if there are any, branch
+        weights. What lesions lack is told in a line on standard error.
 
         Raises
         ------
@@ -197,17 +160,15 @@ class Model:
         return prediction_table(own.lesions, self.predict_inputs(inputs))
 
     def predict_lesions(self, lesions: pd.DataFrame) -> pd.DataFrame:
-        """Predict a table of :func:`jiadf.data.read.read_lesions`; no cache is read or written.
+        """Predict a table of :func:`jiadf.data.read.read_lesions`, as :meth:`predict_table` does.
 
-        Returns
-        -------
-        DataFrame
-            As of :meth:`predict_table`.
+        No cache is read or written.
         """
-        starts = range(0, len(lesions), _CHUNK)
-        chunks = [lesions.iloc[start : start + _CHUNK] for start in starts]
-        tables = [prediction_table(part, self.predict_inputs(self.inputs(part))) for part in chunks]
-        return pd.concat(tables).set_axis(lesions.index)
+        return prediction_table(lesions, self.predict_inputs(self.inputs(lesions)))
+
+    def predict_inputs(self, inputs: Inputs) -> Prediction:
+        """Run the network over inputs of :meth:`inputs`, or a change of them, in its precision."""
+        return predict_inputs(self.network, inputs, self.parameters)
 
     def inputs(self, lesions: pd.DataFrame) -> Inputs:
         """Return what the network sees of a table of :func:`jiadf.data.read.read_lesions`.
@@ -226,55 +187,6 @@ class Model:
                     pixels[name][row] = image
         return self._inputs(lesions, pixels, missing)
 
-    def predict_inputs(self, inputs: Inputs) -> Prediction:
-        """Run the network over inputs of :meth:`inputs`, or a change of them, in its precision.
-
-        Returns
-        -------
-        jiadf.training.predict.Prediction
-            Means over the run's ``prediction_views`` of the posterior, of each branch's posterior
-            (as logits) and of the weights. Branches are those that the gate mixes, over their
-            temperatures if it learned any.
-        """
-        views = [self._predict_view(inputs, v) for v in range(self.parameters.prediction_views)]
-        if len(views) == 1:
-            return views[0]
-
-        def mean(logarithms: list[np.ndarray]) -> np.ndarray:
-            return logsumexp(log_softmax(logarithms, axis=-1), axis=0) - np.log(len(views))
-
-        return Prediction(
-            mean([view.log_posterior for view in views]),
-            {name: mean([view.logits[name] for view in views]) for name in views[0].logits},
-            None if views[0].weights is None else np.mean([v.weights for v in views], axis=0),
-        )
-
-    @torch.inference_mode()
-    def _predict_view(self, inputs: Inputs, view: int) -> Prediction:
-        """Run the network over one turned view of all images."""
-        if view:
-            streams = {name: turned(array, view) for name, array in inputs.streams.items()}
-            inputs = replace(inputs, streams=streams)
-        precision = resolve_precision(self.parameters, self.device.type)
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        data = LesionDataset(inputs, np.arange(len(inputs)))
-        parts: dict[str, list[torch.Tensor]] = {}
-        for start in range(0, len(data), self.parameters.batch_size):
-            items = list(range(start, min(start + self.parameters.batch_size, len(data))))
-            batch = {name: t.to(self.device) for name, t in data.__getitems__(items).items()}
-            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                output = self.network(batch)
-            logits = output.logits
-            if output.mixed is not None:
-                logits = dict(zip(logits, output.mixed.unbind(1), strict=True))
-            values = {"log_posterior": output.log_posterior, "weights": output.weights}
-            for name, value in (values | {f"logits.{n}": v for n, v in logits.items()}).items():
-                if value is not None:
-                    parts.setdefault(name, []).append(value)
-        whole = {name: torch.cat(values).float().cpu().numpy() for name, values in parts.items()}
-        logits = {n.removeprefix("logits."): v for n, v in whole.items() if n.startswith("logits.")}
-        return Prediction(whole["log_posterior"], logits, whole.get("weights"))
-
     def own_inputs(self, own: OwnLesions) -> Inputs:
         """Return what the network sees of lesions of one's own.
 
@@ -284,17 +196,14 @@ class Model:
             If a lesion has no image that the network reads, or lacks what it cannot do without.
         """
         used = image_streams(self.parameters)
-        inputs = self._inputs(
-            own.lesions,
-            {name: own.pixels[name] for name in used},
-            {name: own.missing[name] for name in used},
-        )
-        blind = np.all([own.missing[name] for name in used], axis=0)
+        pixels, missing = ({name: of[name] for name in used} for of in (own.pixels, own.missing))
+        blind = np.all(list(missing.values()), axis=0)
         if blind.any():
             raise ValueError(
                 f"{' and '.join(used)}: this network reads no other image, which {blind.sum()} "
                 f"lesions lack, the first {own.lesions.index[blind][0]}; give it, or another run."
             )
+        inputs = self._inputs(own.lesions, pixels, missing)
         lacking = [name for name, rows in inputs.missing.items() if rows.any()]
         if self.parameters.method != "ji-adf" and lacking:
             raise ValueError(
@@ -310,6 +219,6 @@ class Model:
         missing: Mapping[str, np.ndarray],
     ) -> Inputs:
         read = [*LESION_COLUMNS, *(MONET_COLUMNS if self.encoder.use_monet else ())]
-        none = lesions[read].isna().all(axis=1).to_numpy()
+        missing = {**missing, "metadata": lesions[read].isna().all(axis=1).to_numpy()}
         metadata = self.encoder.transform(lesions)
-        return Inputs(pixels, metadata, targets(lesions), missing={**missing, "metadata": none})
+        return Inputs(pixels, metadata, targets(lesions), missing=missing)

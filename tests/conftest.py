@@ -8,10 +8,23 @@ from safetensors.torch import save_file
 from jiadf.config import make_parameters
 from jiadf.data.read import read_lesions
 from jiadf.models.encoders import ImageEncoder
+from jiadf.training.predict import load_network, prediction_table, run_inputs
+from jiadf.training.predict import predict_inputs as predict_by_network
 from jiadf.training.trainer import train
 from tests.made_lesions import make_lesions
 
 TINY = {"image_size": 32, "feature_views": 2, "epochs": 3, "learning_rate": 1e-3, "device": "cpu"}
+
+
+def predict_inputs(run, inputs, rows=None):
+    """Predict inputs with a finished run's network."""
+    return predict_by_network(load_network(run, inputs), inputs, run.parameters, rows)
+
+
+def predict(run, lesions, cache_dir):
+    """Predict a lesion table with a finished run's network."""
+    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    return prediction_table(lesions, predict_inputs(run, inputs))
 
 
 @pytest.fixture(scope="session")

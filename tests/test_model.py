@@ -1,6 +1,5 @@
 """The model in the package, and `jiadf predict --table`, on a tiny run that was just trained."""
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.special import softmax
 from typer.testing import CliRunner
 
 import jiadf
@@ -18,11 +16,10 @@ from jiadf.cli import app
 from jiadf.data.metadata import MONET_COLUMNS
 from jiadf.data.schema import CLASSES
 from jiadf.model import Model, load_model
-from jiadf.submission.ensemble import predict_ensemble
 from jiadf.submission.lesion_prediction import NOT_A_DEVICE
-from jiadf.training.predict import predict
-from jiadf.training.run_folder import Run, RunError
+from jiadf.training.run_folder import RunError
 from jiadf.training.trainer import train
+from tests.conftest import predict
 
 RUNNER = CliRunner()
 NAMES = list(CLASSES)
@@ -114,36 +111,11 @@ def test_a_table_of_own_images_says_what_the_folder_says(
     tuned, model, lesions, cache_dir, tmp_path
 ):
     rows = list(range(0, 110, 9))
-    official = predict(tuned, lesions, cache_dir, progress=False)
+    official = predict(tuned, lesions, cache_dir)
     table = model.predict_table(own_table(lesions, tmp_path, rows))
     assert list(table.index) == list(lesions.index[rows])
     pd.testing.assert_frame_equal(table, official.iloc[rows], atol=1e-6, rtol=0)
     pd.testing.assert_frame_equal(model.predict_lesions(lesions), official, atol=1e-6, rtol=0)
-
-
-def test_views_that_the_run_asks_for_are_averaged(tuned, lesions, photographs, cache_dir):
-    """By the model and by `jiadf predict`, the mean posterior of an image turned by quarters."""
-    folder = photographs / "run"
-    shutil.copytree(tuned.path, folder)
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(
-        config.replace("prediction_views: 1", "prediction_views: 4")
-    )
-    Run(folder).finish(tuned.metrics)
-    few = lesions.iloc[:6]
-    averaged, plain = Model(folder, "cpu"), Model(tuned.path, "cpu")
-    inputs = plain.inputs(few)
-    views = []
-    for turns in range(4):
-        images = {n: np.rot90(a, turns, axes=(1, 2)) for n, a in inputs.streams.items()}
-        views.append(plain.predict_inputs(replace(inputs, streams=images)))
-    found = averaged.predict_inputs(inputs)
-    np.testing.assert_allclose(found.posterior, np.mean([v.posterior for v in views], 0), atol=1e-6)
-    np.testing.assert_allclose(found.weights, np.mean([v.weights for v in views], 0), atol=1e-6)
-    branch = np.mean([softmax(v.logits["joint"], axis=1) for v in views], 0)
-    np.testing.assert_allclose(softmax(found.logits["joint"], axis=1), branch, atol=1e-6)
-    table = predict_ensemble([Run(folder)], few, cache_dir, progress=False)
-    np.testing.assert_allclose(table[NAMES], found.posterior, atol=1e-6)
 
 
 def test_a_path_an_image_and_an_array_say_the_same(model, photographs):

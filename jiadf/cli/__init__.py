@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from jiadf import __version__
-from jiadf.cli import explanation, record, submission
+from jiadf.cli import record, submission
 from jiadf.cli.options import (
     CacheOption,
     DataOption,
     OverrideOption,
     PartOption,
     QuietOption,
+    RunFolderOption,
     RunOption,
     headline,
     tells_faults,
@@ -43,7 +45,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     keep_freed_memory()
@@ -52,10 +54,10 @@ def _main(
 @app.command("check")
 @tells_faults
 def check_command(
-    folder: Annotated[Path, typer.Argument(help="Folder in the official MILK10k layout.")],
+    folder: Annotated[Path, Argument(help="Folder in the official MILK10k layout.")],
     part: PartOption = None,
-    images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
-    all_faults: Annotated[bool, typer.Option("--all", help="Print every fault.")] = False,
+    images: Annotated[bool, Option(help="Decode every image.")] = True,
+    all_faults: Annotated[bool, Option("--all", help="Print every fault.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Tell every fault of a MILK10k folder in one pass: file, row and remedy."""
@@ -75,11 +77,11 @@ def check_command(
 @app.command("download")
 @tells_faults
 def download_command(
-    folder: Annotated[Path, typer.Argument(help="Folder to download into.")],
+    folder: Annotated[Path, Argument(help="Folder to download into.")],
     accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="You have read and accept CC BY-NC 4.0.")
+        bool, Option("--accept-license", help="You have read and accept CC BY-NC 4.0.")
     ] = False,
-    part: Annotated[list[str] | None, typer.Option(help="training, test; repeatable.")] = None,
+    part: Annotated[list[str] | None, Option(help="training, test; repeatable.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Download the official MILK10k files; goes on where a broken download stopped."""
@@ -96,7 +98,7 @@ def train_command(
     data: DataOption,
     run: RunOption,
     params: Annotated[
-        Path | None, typer.Option(help="YAML file of parameters, e.g. params/cpu.yaml.")
+        Path | None, Option(help="YAML file of parameters, e.g. params/cpu.yaml.")
     ] = None,
     override: OverrideOption = None,
     cache: CacheOption = None,
@@ -107,10 +109,9 @@ def train_command(
     from jiadf.data.read import read_lesions
     from jiadf.training.trainer import train
 
-    parameters = load_parameters(params, override)
+    parameters = load_parameters(params, override or ())
     lesions = read_lesions(data, "training")
-    finished = train(lesions, run, parameters, cache, progress=not quiet)
-    metrics = finished.metrics
+    metrics = train(lesions, run, parameters, cache, progress=not quiet).metrics
     for name in ("val", "test"):
         if name in metrics:
             typer.echo(f"{name}: {headline(metrics[name])}")
@@ -120,13 +121,11 @@ def train_command(
 @app.command("grid")
 @tells_faults
 def grid_command(
-    file: Annotated[Path, typer.Argument(help="Grid, e.g. params/grids/finetuned.yaml.")],
+    file: Annotated[Path, Argument(help="Grid, e.g. params/grids/finetuned.yaml.")],
     data: DataOption,
-    runs: Annotated[
-        Path, typer.Option("--runs", help="Folder of the run folders.", show_default=False)
-    ],
+    runs: RunFolderOption,
     system: Annotated[
-        str | None, typer.Option(help="Train this system only.", show_default="all of them")
+        str | None, Option(help="Train this system only.", show_default="all of them")
     ] = None,
     override: OverrideOption = None,
     cache: CacheOption = None,
@@ -161,7 +160,6 @@ def params() -> None:
 
 
 app.add_typer(submission.app)  # without a name: its commands stand beside these
-app.add_typer(explanation.app)
 app.add_typer(record.app)
 
 

@@ -6,29 +6,29 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 DataOption = Annotated[
-    Path, typer.Option("--data", help="Folder in the official MILK10k layout.", show_default=False)
+    Path, Option("--data", help="Folder in the official MILK10k layout.", show_default=False)
 ]
-RunOption = Annotated[Path, typer.Option("--run", help="Run folder.", show_default=False)]
+RunOption = Annotated[Path, Option("--run", help="Run folder.", show_default=False)]
 RunsOption = Annotated[
     list[Path],
-    typer.Option(
-        "--run", help="Run folder, or a folder of run folders; repeatable.", show_default=False
-    ),
+    Option("--run", help="Run folder, or a folder of run folders; repeatable.", show_default=False),
+]
+RunFolderOption = Annotated[
+    Path, Option("--runs", help="Folder of the run folders.", show_default=False)
 ]
 CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Folder of image and feature caches [default: user cache]."),
+    Path | None, Option("--cache", help="Folder of image and feature caches [default: user cache].")
 ]
 OverrideOption = Annotated[
-    list[str] | None,
-    typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable."),
+    list[str] | None, Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeatable.")
 ]
 PartOption = Annotated[
-    str | None, typer.Option(help="training or test [default: what the folder holds].")
+    str | None, Option(help="training or test [default: what the folder holds].")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
 
 
 def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,13 +57,9 @@ def _expanded(value: Any) -> Any:
 def headline(summary: dict[str, float | None]) -> str:
     """Say the main figures of :func:`jiadf.evaluation.metrics.summary` in a line."""
     names = {
-        "macro_f1": "macro-F1",
-        "macro_f1_at_half": "macro-F1 at 0.5",
-        "macro_auc": "macro AUC",
-        "macro_ap": "macro AP",
-        "balanced_accuracy": "balanced accuracy",
-        "ece": "ECE",
-    }
+        "macro_f1": "macro-F1", "macro_f1_at_half": "macro-F1 at 0.5", "macro_auc": "macro AUC",
+        "macro_ap": "macro AP", "balanced_accuracy": "balanced accuracy", "ece": "ECE",
+    }  # fmt: skip
     said = {label: summary[name] for name, label in names.items()}
     return ", ".join(
         f"{label} undefined" if value is None or value != value else f"{label} {value:.3f}"

@@ -1,10 +1,11 @@
-"""The commands around a submission: predict, thresholds, validate and score."""
+"""The commands around predictions: predict, explain, thresholds, validate and score."""
 
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from jiadf.cli.options import (
     CacheOption,
@@ -19,51 +20,33 @@ from jiadf.cli.options import (
 # Heavy imports (torch) stand inside the commands, so that `--help` answers at once.
 
 app = typer.Typer()
+PACKAGED = "the packaged model"
 
 
 @app.command("predict")
 @tells_faults
 def predict_command(
-    out: Annotated[Path, typer.Option(help="CSV to write, in submission format.")],
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Folder in the official MILK10k layout.", show_default=False),
-    ] = None,
+    out: Annotated[Path, Option(help="CSV to write, in submission format.")],
+    data: Annotated[Path | None, Option(help="Folder in the official MILK10k layout.")] = None,
     table: Annotated[
         Path | None,
-        typer.Option(
-            "--table",
-            help="CSV of your own images instead: a column clinical or dermoscopic, or both.",
-            show_default=False,
-        ),
+        Option(help="CSV of your own images instead: a column clinical or dermoscopic, or both."),
     ] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--run",
-            help="Run folder, or a folder of run folders; repeatable.",
-            show_default="the packaged model",
-        ),
+        Option(help="Run folder, or a folder of run folders; repeatable.", show_default=PACKAGED),
     ] = None,
     views: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Views of every lesion to average (1: the images alone).",
-            show_default="each run's prediction_views",
-        ),
-    ] = None,
+        int, Option(min=1, help="Views of every lesion to average (1: the images alone).")
+    ] = 1,
     thresholds: Annotated[
-        Path | None,
-        typer.Option(help="Move each class's cut to 0.5: a file of `jiadf thresholds`."),
+        Path | None, Option(help="Move each class's cut to 0.5: a file of `jiadf thresholds`.")
     ] = None,
     part: PartOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only the run's train, val or test lesions.")
-    ] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Add the branch weights.")] = False,
+    split: Annotated[str | None, Option(help="Only the run's train, val or test lesions.")] = None,
+    weights: Annotated[bool, Option("--weights", help="Add the branch weights.")] = False,
     decode: Annotated[
-        bool, typer.Option(help="Decode every image first, to tell all faults at once.")
+        bool, Option(help="Decode every image first, to tell all faults at once.")
     ] = True,
     cache: CacheOption = None,
     quiet: QuietOption = False,
@@ -77,18 +60,12 @@ def predict_command(
     if (data is None) == (table is None):
         given = "both were given" if data else "neither was given"
         raise typer.BadParameter(
-            f"give a MILK10k folder (--data) or a CSV of your own images (--table); {given}.",
-            param_hint="--data / --table",
+            f"give a MILK10k folder (--data) or a CSV of your own images (--table); {given}."
         )
     folder_only = {
-        "--views": views is not None,
-        "--thresholds": thresholds is not None,
-        "--part": part is not None,
-        "--split": split is not None,
-        "--no-decode": not decode,
-        "--cache": cache is not None,
-        "a second --run": len(run or ()) > 1,
-    }
+        "--views": views > 1, "--thresholds": thresholds, "--part": part, "--split": split,
+        "--no-decode": not decode, "--cache": cache, "a second --run": len(run or ()) > 1,
+    }  # fmt: skip
     if table is not None and any(folder_only.values()):
         names = ", ".join(name for name, given in folder_only.items() if given)
         raise typer.BadParameter(f"{names}: only with --data, not with --table.")
@@ -121,14 +98,42 @@ def predict_command(
     typer.echo(f"{out}: {len(predicted)} lesions{many}")
 
 
+@app.command("explain")
+@tells_faults
+def explain_command(
+    table: Annotated[Path, Option(help="CSV of your own images.")],
+    out: Annotated[Path, Option(help="Folder to write; new, empty, or of cards alone.")],
+    run: Annotated[Path | None, Option(help="Run folder.", show_default=PACKAGED)] = None,
+) -> None:
+    """Write a card a lesion of your own images, as HTML and PNG: what is said of it, and why.
+
+    A card shows both images with heat maps, eleven probabilities, what each branch says and
+    weighs, and what each input contributed. A table with faults is refused, every fault named, and
+    nothing is written. Not a medical device.
+    """
+    from jiadf.explanation.card_folder import own_folder, write_cards
+    from jiadf.explanation.explain import explain
+    from jiadf.model import Model
+    from jiadf.submission.lesion_prediction import NOT_A_DEVICE
+    from jiadf.submission.own_images import read_own_images
+
+    typer.echo(NOT_A_DEVICE, err=True)
+    with own_folder(out) as folder:
+        model = Model(run)
+        own = read_own_images(table, model.parameters.image_size)
+        explained = explain(model, own.lesions, model.own_inputs(own))
+        write_cards(folder, explained, about=model.description)
+    typer.echo(f"{out}: cards of {len(explained)} lesions, HTML and PNG")
+
+
 @app.command("thresholds")
 @tells_faults
 def thresholds_command(
     run: RunsOption,
-    out: Annotated[Path, typer.Option(help="JSON to write.")],
+    out: Annotated[Path, Option(help="JSON to write.")],
     strength: Annotated[
         float | None,
-        typer.Option(
+        Option(
             min=0,
             help="Lesions that the common cut counts for: 0 own cuts, inf one cut for all.",
             show_default="chosen by cross-validation over the test folds",
@@ -153,12 +158,10 @@ def thresholds_command(
 @app.command("validate")
 @tells_faults
 def validate_command(
-    file: Annotated[Path, typer.Argument(help="CSV in submission format.")],
+    file: Annotated[Path, Argument(help="CSV in submission format.")],
     data: DataOption,
     part: PartOption = None,
-    rewrite: Annotated[
-        Path | None, typer.Option(help="Write it here as `jiadf predict` would.")
-    ] = None,
+    rewrite: Annotated[Path | None, Option(help="Write it here as `jiadf predict` would.")] = None,
 ) -> None:
     """Tell what the benchmark's scorer would refuse in a submission, for the lesions of a folder.
 
@@ -184,12 +187,10 @@ def validate_command(
 @app.command("score")
 @tells_faults
 def score_command(
-    pred: Annotated[Path, typer.Option(help="Predictions in submission format.")],
-    truth: Annotated[Path, typer.Option(help="Ground truth CSV, one-hot.")],
-    subset: Annotated[
-        bool, typer.Option("--subset", help="Score the predicted lesions only.")
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+    pred: Annotated[Path, Option(help="Predictions in submission format.")],
+    truth: Annotated[Path, Option(help="Ground truth CSV, one-hot.")],
+    subset: Annotated[bool, Option("--subset", help="Score the predicted lesions only.")] = False,
+    json_file: Annotated[Path | None, Option("--json", help="Also write JSON here.")] = None,
 ) -> None:
     """Score predictions with the metrics of the ISIC live benchmark."""
     import pandas as pd

@@ -102,7 +102,7 @@ def record_grid_predictions(
         If runs are not finished, hold other parameters than the grid's, were trained on another
         lesion table, or lack the branch probabilities that are wanted.
     """
-    wanted = list(grid.overrides() if systems is None else dict.fromkeys(systems))
+    wanted = list(grid.systems if systems is None else dict.fromkeys(systems))
     with_branches = set(branches)
     grid.require([*wanted, *with_branches])
     if outside := sorted(with_branches - set(wanted)):
@@ -197,7 +197,7 @@ def record_provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {}
     for run, environment in zip(runs, environments, strict=True):
         seconds.setdefault(run.system, []).append(environment["seconds"])
-    systems, overrides = list(seconds), grid.overrides()
+    systems = list(seconds)
 
     def joined(key: str) -> Any:
         return _join([environment[key] for environment in environments])
@@ -212,7 +212,7 @@ def record_provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
         "seeds": grid.seeds,
         "folds": sorted({run.fold for run in runs}),
         "systems": systems,
-        "parameters": {system: grid.base | overrides[system] for system in systems},
+        "parameters": {system: grid.base | grid.systems[system] for system in systems},
         "runs": len(runs),
         "seconds": round(sum(map(sum, seconds.values())), 1),
         "seconds_a_run": {name: round(sum(s) / len(s), 1) for name, s in seconds.items()},

@@ -22,7 +22,7 @@ import pandas as pd
 
 from jiadf.data.schema import CLASSES
 from jiadf.training.inputs import Shared, image_streams
-from jiadf.training.predict import prediction_table, predictor, run_inputs
+from jiadf.training.predict import load_network, predict_inputs, prediction_table, run_inputs
 from jiadf.training.run_folder import Run, RunError
 
 TURNED_VIEWS = 8  # of an image without resampling it
@@ -73,7 +73,7 @@ def predict_ensemble(
     lesions: pd.DataFrame,
     cache_dir: str | Path | None = None,
     *,
-    views: int | None = None,
+    views: int = 1,
     only: Sequence[str] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def predict_ensemble(
     runs, lesions, cache_dir
         Finished runs, the lesions of one folder, and where image and feature caches lie.
     views
-        Of every lesion; 1: the images themselves; None: each run's ``prediction_views``.
+        Of every lesion (test-time augmentation); 1: the images themselves.
     only
         ``lesion_id`` of the lesions to predict, in the order of the result; all if None.
     progress
@@ -103,20 +103,20 @@ def predict_ensemble(
     shared: Shared = {}
     means = []
     for run in runs:
-        count, frozen = views or run.parameters.prediction_views, run.parameters.regime == "frozen"
-        if count > TURNED_VIEWS and not frozen:
-            raise ValueError(f"views is {count}; a finetune run has {TURNED_VIEWS} of an image.")
-        if not image_streams(run.parameters):
-            count = 1
+        frozen = run.parameters.regime == "frozen"
+        if views > TURNED_VIEWS and not frozen:
+            raise ValueError(f"views is {views}; a finetune run has {TURNED_VIEWS} of an image.")
+        count = views if image_streams(run.parameters) else 1
         cached = count if frozen else 1
         inputs = run_inputs(run, lesions, cache_dir, views=cached, progress=progress, shared=shared)
-        answer, tables = predictor(run, inputs), []
+        network, tables = load_network(run, inputs), []
         for view in range(count):
             streams = {
                 name: array[:, [view]] if frozen else turned(array, view)
                 for name, array in inputs.streams.items()
             }
-            prediction = answer(replace(inputs, streams=streams), rows)
+            seen = replace(inputs, streams=streams)
+            prediction = predict_inputs(network, seen, run.parameters, rows)
             tables.append(prediction_table(chosen, prediction))
         means.append(_mean(tables))
     return _mean(means)

@@ -24,13 +24,7 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: dict[st
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Return what :func:`save_checkpoint` wrote, or None if there is no such file.
-
-    Raises
-    ------
-    jiadf.training.run_folder.RunError
-        If the file is damaged.
-    """
+    """Return what was saved, None if nothing was, or raise `RunError` if the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -54,29 +48,24 @@ def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, t
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def split_tensors(state: Any, prefix: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Take the tensors out of nested dicts and lists; each leaves its key behind."""
-    tensors: dict[str, torch.Tensor] = {}
-
-    def walk(value: Any, key: str) -> Any:
-        if isinstance(value, torch.Tensor):
-            tensors[key] = value
-            return {"tensor": key}
-        if isinstance(value, dict):
-            return {"items": [[k, walk(v, f"{key}.{k}")] for k, v in value.items()]}
-        if isinstance(value, (list, tuple)):
-            return [walk(v, f"{key}.{i}") for i, v in enumerate(value)]
-        return value
-
-    return walk(state, prefix), tensors
+def split_tensors(state: Any, key: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Move the tensors of nested dicts and lists to ``tensors``; each leaves its key behind."""
+    if isinstance(state, torch.Tensor):
+        tensors[key] = state
+        return {"tensor": key}
+    if isinstance(state, dict):
+        return {"items": [[k, split_tensors(v, f"{key}.{k}", tensors)] for k, v in state.items()]}
+    if isinstance(state, (list, tuple)):
+        return [split_tensors(value, f"{key}.{i}", tensors) for i, value in enumerate(state)]
+    return state
 
 
-def join_tensors(state: Any, tensors: dict[str, torch.Tensor], prefix: str) -> Any:
+def join_tensors(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """Undo :func:`split_tensors`."""
     if isinstance(state, dict) and "tensor" in state:
         return tensors[state["tensor"]]
     if isinstance(state, dict):
-        return {k: join_tensors(v, tensors, prefix) for k, v in state["items"]}
+        return {k: join_tensors(v, tensors) for k, v in state["items"]}
     if isinstance(state, list):
-        return [join_tensors(v, tensors, prefix) for v in state]
+        return [join_tensors(value, tensors) for value in state]
     return state

@@ -6,12 +6,9 @@ A grid is a YAML file::
                                # later ones win
     protocol: out-of-fold      # or: validation
     seeds: [0, 1]
-    systems:                   # a name and what it changes; or a grid file, whose systems these are
+    systems:                   # a name and what it changes
       CDM: {}
       CD: {modalities: CD}
-    without: [CD]              # optional: names of another file's systems that are left out
-    axes:                      # optional: every combination is a system of its own
-      class_weighting: [none, balanced]
 
 Protocols: with ``validation`` the lesions that choose the epoch are the ones scored, as in the
 paper's split; with ``out-of-fold`` each fold in turn is the test part and the next one validates,
@@ -30,14 +27,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jiadf.config import (
     ParameterError,
     Parameters,
-    check_names,
     make_parameters,
-    parse_assignments,
+    parse_parameters,
     read_yaml,
 )
 from jiadf.training.run_folder import BusyError, Run
@@ -54,56 +50,33 @@ class Grid(BaseModel):
     base: dict[str, Any]
     protocol: Literal["validation", "out-of-fold"] = "validation"
     seeds: list[int] = Field(min_length=1)
-    systems: dict[str, dict[str, Any]] = Field(default={"base": {}}, min_length=1)
-    axes: dict[str, list[Any]] = {}
-    meanings: dict[str, dict[str, Any]] = {}
-    """What the names of the file's systems stand for, those that a page leaves out included."""
+    systems: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @field_validator("systems")
     @classmethod
-    def _names_are_folders(cls, systems: dict[str, Any]) -> dict[str, Any]:
-        wrong = [name for name in systems if "/" in name or name.startswith(".")]
-        if wrong:
-            raise ValueError(f"system {wrong[0]!r} names a folder: no slash, no leading dot")
+    def _can_be_systems(cls, systems: dict[str, Any]) -> dict[str, Any]:
         folders: dict[str, str] = {}
-        for name in systems:
+        for name, changes in systems.items():
+            if "/" in name or name.startswith("."):
+                raise ValueError(f"system {name!r} names a folder: no slash, no leading dot")
             other = folders.setdefault(folder_name(name), name)
             if other != name:
                 raise ValueError(f"systems {other!r} and {name!r} would share a folder; rename one")
+            if "n_folds" in changes:
+                raise ValueError(f"system {name!r} sets n_folds, which all share; set it in base")
         return systems
-
-    @model_validator(mode="after")
-    def _folds_are_the_grids(self) -> "Grid":
-        names = [name for name, changes in self.systems.items() if "n_folds" in changes]
-        if names or "n_folds" in self.axes:
-            where = f"system {names[0]!r}" if names else "axes"
-            raise ValueError(f"{where} sets n_folds, which all systems share; set it in base")
-        return self
 
     @property
     def scored_part(self) -> str:
         """The part whose lesions are scored, ``val`` or ``test``."""
         return PARTS[self.protocol]
 
-    def overrides(self) -> dict[str, dict[str, Any]]:
-        """Return each system's changes, the axes multiplied out."""
-        combinations = [
-            dict(zip(self.axes, values, strict=True))
-            for values in itertools.product(*self.axes.values())
-        ]
-        result = {}
-        for name, changes in self.systems.items():
-            for combination in combinations:
-                label = ", ".join(f"{key}={value}" for key, value in combination.items())
-                result[" ".join(filter(None, (name, label)))] = changes | combination
-        return result
-
     def require(self, names: Iterable[str]) -> None:
         """Raise :class:`jiadf.config.ParameterError` if the grid lacks one of these systems."""
-        there = self.overrides()
-        missing = ", ".join(repr(name) for name in names if name not in there)
+        missing = ", ".join(repr(name) for name in names if name not in self.systems)
         if missing:
-            raise ParameterError(f"the grid has no system {missing}; it has {', '.join(there)}.")
+            known = ", ".join(self.systems)
+            raise ParameterError(f"the grid has no system {missing}; it has {known}.")
 
     def folds(self) -> list[dict[str, int | None]]:
         """Return the folds of each run of a system and seed."""
@@ -115,7 +88,7 @@ class Grid(BaseModel):
 
     def runs(self, folder: Path) -> "Iterator[GridRun]":
         """Yield every run, system by system."""
-        for system, changes in self.overrides().items():
+        for system, changes in self.systems.items():
             for seed, folds in itertools.product(self.seeds, self.folds()):
                 values = self.base | changes | folds | {"seed": seed}
                 parameters = make_parameters(values, f"system {system!r}")
@@ -147,15 +120,7 @@ class GridRun:
 
 
 def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
-    """Read a grid.
-
-    Parameters
-    ----------
-    file
-        The grid.
-    overrides
-        ``name=value`` items that replace the base's values (values are YAML). A system's own
-        changes still win.
+    """Read a grid; ``name=value`` items replace the base's values, never a system's own changes.
 
     Raises
     ------
@@ -163,36 +128,26 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
         Naming the file, if it or its base cannot be read, or a name or value is wrong; for an
         override that the grid itself sets for each run.
     """
-    file = Path(file)
+    file, given = Path(file), parse_parameters(overrides)
     values = read_yaml(file)
-    given = parse_assignments(list(overrides))
-    check_names(set(given), set(Parameters.model_fields), "-p")
     base = values.get("base", {})
     parts = base if isinstance(base, list) else [base]
     parts = [read_yaml(file.parent / p) if isinstance(p, str) else p for p in parts]
     if all(isinstance(part, dict) for part in parts):  # else the model says what is wrong
         values["base"] = {n: value for part in (*parts, given) for n, value in part.items()}
-    if isinstance(values.get("systems"), str):
-        values["systems"] = read_yaml(file.parent / values["systems"]).get("systems", {})
-    for name in values.pop("without", []):
-        if name not in values.get("systems", {}):
-            raise ParameterError(f"{file}: without: there is no system {name!r} to leave out.")
-        del values["systems"][name]
     try:
         grid = Grid(**values)
-        grid = grid.model_copy(update={"meanings": grid.systems})
+        list(grid.runs(Path()))  # every system's parameters are checked before any run is made
     except ValidationError as error:
         lines = [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ParameterError("\n".join(lines)) from None
+    except ParameterError as error:
+        raise ParameterError(f"{file}: {error}") from None
     if taken := given.keys() & {"seed", *(name for folds in grid.folds() for name in folds)}:
         raise ParameterError(
             f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds and its "
             "protocol; write a grid of your own to change it."
         )
-    try:
-        list(grid.runs(Path()))  # every system's parameters are checked before any run is made
-    except ParameterError as error:
-        raise ParameterError(f"{file}: {error}") from None
     return grid
 
 
@@ -207,39 +162,19 @@ def run_grid(
 ) -> list[GridRun]:
     """Train what is not finished yet and return the runs that failed.
 
-    Several processes may work on one folder: each takes runs that no other one has.
-
-    Parameters
-    ----------
-    grid, lesions
-        The grid, and a labelled lesion table.
-    folder
-        Where the run folders lie.
-    cache_dir
-        Where image and feature caches lie.
-    only
-        Train this system alone.
-    progress
-        Print a line a run.
-
-    Raises
-    ------
-    jiadf.config.ParameterError
-        If ``only`` names no system of the grid.
+    Several processes may work on one folder: each takes runs that no other one has. ``only`` names
+    the one system to train, a :class:`jiadf.config.ParameterError` if there is none; ``progress``
+    prints a line a run.
     """
     if only is not None:
         grid.require([only])
     chosen = [run for run in grid.runs(Path(folder)) if only in (None, run.system)]
-    failed = []
-    shared: dict = {}
+    failed, options = [], {"progress": False, "shared": {}}
     numbered = [(*pair, False) for pair in enumerate(chosen, 1)]
     for number, run, wait in numbered:
         error_file = run.path / "error.txt"
         try:
-            made = train(
-                lesions, run.path, run.parameters, cache_dir, progress=False, shared=shared,
-                wait=wait,
-            )  # fmt: skip
+            made = train(lesions, run.path, run.parameters, cache_dir, wait=wait, **options)
             error_file.unlink(missing_ok=True)
             outcome = f"macro-F1 {made.metrics[grid.scored_part]['macro_f1']:.3f}"
         except BusyError:
@@ -256,11 +191,11 @@ def run_grid(
     return failed
 
 
-def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataFrame:
+def collect(grid: Grid, folder: str | Path) -> pd.DataFrame:
     """Return a row a run: system, seed, fold, state, best epoch, seconds and every metric.
 
     The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics, those of
-    ``part``, ``val`` or ``test``: the grid's scored one if None.
+    the part that the grid scores.
     """
     rows = []
     for run in grid.runs(Path(folder)):
@@ -269,7 +204,7 @@ def collect(grid: Grid, folder: str | Path, part: str | None = None) -> pd.DataF
         if made.finished:
             metrics = made.metrics
             row |= {"state": "finished", "best_epoch": metrics["best_epoch"]}
-            row |= {"seconds": made.environment["seconds"], **metrics[part or grid.scored_part]}
+            row |= {"seconds": made.environment["seconds"], **metrics[grid.scored_part]}
         else:
             row["state"] = "failed" if (run.path / "error.txt").exists() else "missing"
         rows.append(row)

@@ -12,26 +12,18 @@ from jiadf.config import Parameters
 from jiadf.data.batches import Inputs
 from jiadf.data.image_cache import cache_images
 from jiadf.data.metadata import MetadataEncoder
-from jiadf.data.schema import CLASSES
+from jiadf.data.schema import CLASSES, IMAGE_TYPES
 from jiadf.models.encoders import ImageEncoder
 from jiadf.training.checkpoint import with_prefix
-from jiadf.training.features import (
-    FirstStages,
-    OtherStages,
-    PixelViews,
-    StoredViews,
-    WholeBackbone,
-    cached_views,
-)
+from jiadf.training.features import PixelViews, StoredViews, cached_views
 from jiadf.training.run_folder import Run
 
 Shared = dict[tuple, Any]  # what runs of one process over the same lesions need not read again
-STREAMS = {"C": "clinical", "D": "dermoscopic"}
 
 
 def image_streams(parameters: Parameters) -> tuple[str, ...]:
     """Image types that the run uses, clinical first."""
-    return tuple(name for letter, name in STREAMS.items() if letter in parameters.modalities)
+    return tuple(name for name in IMAGE_TYPES if name[0].upper() in parameters.modalities)
 
 
 def resolve_device(name: str) -> str:
@@ -47,9 +39,8 @@ def resolve_precision(parameters: Parameters, device: str | None = None) -> str:
     Without them bfloat16 takes fifteen times the time of float32. ``device`` is the run's own if
     not given.
     """
-    kind = resolve_device(device or parameters.device)
     asked = parameters.mixed_precision
-    if kind != "cpu" or asked == "no":
+    if resolve_device(device or parameters.device) != "cpu" or asked == "no":
         return asked
     # PyTorch has no public question for this; oneDNN's kernels are what autocast runs on a CPU.
     fast = asked == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -61,22 +52,14 @@ def image_encoder(
 ) -> ImageEncoder:
     """Make a run's encoder of one image type, maybe with other ``weights`` than its own.
 
-    Raises
-    ------
-    ValueError
-        If ``backbone_weights`` is a run that was trained on lesions which this run is scored on.
+    Raises ``ValueError`` if ``backbone_weights`` is a run that was trained on lesions which this
+    run is scored on.
     """
-    p = parameters
-    source = weights or encoder_source(p, image_type)
+    source = weights or encoder_source(parameters, image_type)
     if Path(source).is_dir():
-        source = trained_encoder(Path(source), image_type, p)
-    return ImageEncoder(
-        p.backbone,
-        source,
-        features=p.backbone_features,
-        frozen_stages=p.frozen_stages,
-        drop_path=p.drop_path,
-    )
+        source = trained_encoder(Path(source), image_type, parameters)
+    options = {"frozen_stages": parameters.frozen_stages, "drop_path": parameters.drop_path}
+    return ImageEncoder(parameters.backbone, source, **options)
 
 
 def encoder_source(parameters: Parameters, image_type: str) -> str:
@@ -87,36 +70,18 @@ def encoder_source(parameters: Parameters, image_type: str) -> str:
 
 def trained_encoder(folder: Path, image_type: str, parameters: Parameters) -> dict[str, Any]:
     """Return the backbone weights that a finished `finetune` run learned for one image type."""
-    run = Run(folder)
-    theirs, p = run.parameters, parameters
+    run, p = Run(folder), parameters
+    theirs = run.parameters
     same_folds = (theirs.n_folds, theirs.split_seed) == (p.n_folds, p.split_seed)
     if not same_folds or p.scored_fold not in (theirs.test_fold, theirs.val_fold):
         raise ValueError(
             f"{folder}: this encoder was trained on lesions of fold {p.scored_fold}, which the run "
             "is scored on; give one that left this fold out, e.g. with {fold} in backbone_weights."
         )
-    prefix = f"image_encoders.{image_type}.encoder.backbone."
-    weights = with_prefix(run.weights(), prefix)
+    weights = with_prefix(run.weights(), f"image_encoders.{image_type}.encoder.backbone.")
     if not weights:
         raise ValueError(f"{folder}: this run has no {image_type} encoder; give one that has.")
     return {name: value.float() for name, value in weights.items()}
-
-
-def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.device) -> bool:
-    """Say whether a run's images lie on its device, as ``images_on`` asks for.
-
-    ``auto`` is yes on a GPU if they take less than half of its memory.
-    """
-    if parameters.regime != "finetune" or parameters.images_on == "host":
-        return False
-    if any(array.dtype != np.uint8 for array in inputs.streams.values()):
-        return False  # views of the fixed stages' output are read from their files
-    if parameters.images_on == "device":
-        return True
-    if device.type != "cuda":
-        return False
-    size = sum(array.nbytes for array in inputs.streams.values())
-    return size < torch.cuda.get_device_properties(device).total_memory / 2
 
 
 def targets(lesions: pd.DataFrame) -> np.ndarray:
@@ -139,71 +104,44 @@ def prepare_inputs(
 ) -> Inputs:
     """Decode images, compute features where the regime is `frozen`, encode metadata.
 
-    Parameters
-    ----------
-    lesions
-        A table from :func:`jiadf.data.read.read_lesions`.
-    encoder
-        Metadata encoder, fitted on training lesions.
-    parameters
-        The run's parameters.
-    cache_dir
-        Where image and feature caches lie.
-    views
-        Cached views an image (`frozen`); prediction needs one.
-    activations
-        Give the run's cached views of the fixed stages' output in place of pixels (`finetune`).
-    progress
-        Show progress bars.
-    shared
-        A dict that keeps what was read, for runs of one process over the same lesions.
+    ``views`` are those of an image's features (`frozen`); prediction needs one. ``activations``
+    asks for the run's cached views of the fixed stages' output, if it has any, in place of pixels.
+    ``shared`` keeps what was read, for runs of one process over the same lesions.
     """
+    shared, p = {} if shared is None else shared, parameters
     streams, keys = {}, {}
-    shared = {} if shared is None else shared
-    p = parameters
     for name in image_streams(p):
-        source = (p.backbone, encoder_source(p, name), p.backbone_features, p.frozen_stages)
-        cached = p.activation_views if activations and p.regime == "finetune" else 0
-        kind = (name, p.regime, *source, p.mixed_precision, p.image_size, views, cached)
+        stored = p.activation_views if activations else 0
+        source = (name, p.backbone, encoder_source(p, name), p.frozen_stages)
+        kind = (*source, p.regime, p.mixed_precision, p.image_size, views, stored)
         if kind not in shared:
-            shared[kind] = _stream(name, lesions, p, cache_dir, views, cached, progress, shared)
+            paths = lesions[f"{name}_path"]
+            images = cache_images(paths, p.image_size, cache_dir, progress=progress)
+            array = images.pixels
+            if p.regime == "frozen" or stored:
+                if source not in shared:
+                    shared[source] = image_encoder(p, name)
+                options = {"half": resolve_precision(p) == "bf16", "progress": progress}
+                options |= {"device": resolve_device(p.device), "cache_dir": cache_dir}
+                array = _encoded(name, PixelViews(images), shared[source], views, stored, options)
+            shared[kind] = array, images.key
         streams[name], keys[f"{name}_images"] = shared[kind]
     return Inputs(streams, encoder.transform(lesions), targets(lesions), keys)
 
 
-def _stream(
-    name: str,
-    lesions: pd.DataFrame,
-    parameters: Parameters,
-    cache_dir: str | Path | None,
-    views: int,
-    activation_views: int,
-    progress: bool,
-    shared: Shared,
-) -> tuple[np.ndarray | StoredViews, str]:
-    p = parameters
-    images = cache_images(lesions[f"{name}_path"], p.image_size, cache_dir, progress=progress)
-    if p.regime == "finetune" and not activation_views:
-        return images.pixels, images.key
-    backbone = ("backbone", p.backbone, encoder_source(p, name), p.backbone_features)
-    if backbone not in shared:
-        shared[backbone] = image_encoder(p, name)
-    encoder = shared[backbone]
-
-    def cached(source: Any, module: Any, views: int, label: str) -> StoredViews:
-        return cached_views(
-            source, module, views, cache_dir, half=resolve_precision(p) == "bf16",
-            device=resolve_device(p.device), progress=progress, label=f"{name} {label}",
-        )  # fmt: skip
-
-    source, module = PixelViews(images), WholeBackbone(encoder)
-    if p.frozen_stages:
-        source = cached(source, FirstStages(encoder), activation_views or views, "activations")
-        module = OtherStages(encoder)
-    if activation_views:
-        return source, images.key
-    stored = cached(source, module, views, "features")
-    return np.stack(stored.arrays, axis=1), images.key
+def _encoded(
+    name: str, images: PixelViews, encoder: ImageEncoder, views: int, stored: int, options: dict
+) -> np.ndarray | StoredViews:
+    """Return ``stored`` views of the fixed stages' output, or features (N, ``views``, F)."""
+    source, part = images, "WholeBackbone"
+    if encoder.frozen_stages:
+        options["label"], part = f"{name} activations", "OtherStages"
+        source = cached_views(images, encoder, "FirstStages", stored or views, **options)
+    if stored:
+        return source
+    options["label"] = f"{name} features"
+    features = cached_views(source, encoder, part, views, **options)
+    return np.stack(features.arrays, axis=1)
 
 
 def table_fingerprint(lesions: pd.DataFrame) -> str:

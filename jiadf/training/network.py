@@ -15,13 +15,11 @@ from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF
 from jiadf.training.features import Standardise
 from jiadf.training.inputs import image_encoder, image_streams
+from jiadf.training.run_folder import unshared
 
 
 class PixelEncoder(nn.Module):
-    """An image encoder that takes uint8 pixels (B, 3, S, S) and normalises them itself.
-
-    Where its first stages are fixed it also takes their output, float (B, C, h, w).
-    """
+    """An image encoder that takes uint8 pixels (B, 3, S, S) and normalises them itself."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
@@ -29,13 +27,13 @@ class PixelEncoder(nn.Module):
         self.num_features = encoder.num_features
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (B, 3, S, S), or maps of the fixed stages, to features (B, F)."""
+        """Map pixels, or maps (B, C, h, w) of the fixed stages, to features (B, F)."""
         if pixels.dtype != torch.uint8:
             return self.encoder.other_stages(pixels.float())
         return self.encoder(self.encoder.normalise(pixels))
 
     def tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map uint8 (B, 3, S, S) to pooled features (B, F) and a token a location (B, n, F)."""
+        """Map pixels to pooled features (B, F) and a token a location (B, n, F)."""
         return self.encoder.tokens(self.encoder.normalise(pixels))
 
 
@@ -44,66 +42,41 @@ def build_network(
 ) -> JIADF | Baseline:
     """Make the network that ``parameters`` describe, for inputs of these widths.
 
-    Parameters
-    ----------
-    parameters
-        The run's parameters.
-    inputs
-        Only the widths are read.
-    pretrained
-        False leaves the backbone's weights random, for a network whose weights are loaded next.
+    Without ``pretrained`` the backbones are random, for a network whose weights are loaded next.
     """
-    streams = image_streams(parameters)
+    p = parameters
     encoders: dict[str, nn.Module] = {}
-    if parameters.regime == "frozen":
-        encoders = {name: Standardise(inputs.streams[name].shape[-1]) for name in streams}
-    else:
-        weights = None if pretrained else "random"
-        for name in streams:
-            if parameters.share_backbone and encoders:
-                encoders[name] = next(iter(encoders.values()))
-            else:
-                encoders[name] = PixelEncoder(image_encoder(parameters, name, weights))
+    for name in image_streams(p):
+        if p.regime == "frozen":
+            encoders[name] = Standardise(inputs.streams[name].shape[-1])
+        elif p.share_backbone and encoders:
+            encoders[name] = next(iter(encoders.values()))
+        else:
+            encoders[name] = PixelEncoder(image_encoder(p, name, None if pretrained else "random"))
     image_features = next((e.num_features for e in encoders.values()), 0)
-    settings = baseline_settings(parameters.method)
+    settings = baseline_settings(p.method)
     if settings is None:
         names = ("metadata_width", "num_heads", "head_dim", "joint_width", "dropout")
         design = Design(
             image_features=image_features,
-            columns=tuple(MetadataEncoder(parameters.use_monet, {}, {}).columns),
+            columns=tuple(MetadataEncoder(p.use_monet, {}, {}).columns),
             num_classes=len(CLASSES),
-            spatial=parameters.regime == "finetune",
-            **{name: getattr(parameters, name) for name in names},
+            spatial=p.regime == "finetune",
+            **{name: getattr(p, name) for name in names},
         )
-        return build_baseline(parameters.method, design, encoders)
+        return build_baseline(p.method, design, encoders)
     config = NetworkConfig.from_parameters(
-        parameters.model_dump() | settings,
+        p.model_dump() | settings,
         image_features=image_features,
         metadata_features=inputs.metadata.shape[1],
-        monet_features=len(MONET_COLUMNS) if parameters.use_monet else 0,
+        monet_features=len(MONET_COLUMNS) if p.use_monet else 0,
         num_classes=len(CLASSES),
     )
     return JIADF(config, encoders)
 
 
-def compile_backbones(network: JIADF) -> None:
-    """Compile the backbones in place; names of weights stay.
-
-    Backbones of one name share what was compiled first, in one network and from run to run of a
-    process, so that a grid compiles once.
-    """
-    for module in network.image_encoders.values():
-        if isinstance(module, PixelEncoder):
-            module.encoder.backbone.compile(dynamic=False)
-
-
-def fit_standardisation(
-    network: JIADF | Baseline, inputs: Inputs, train_rows: torch.Tensor
-) -> None:
-    """Learn the scaling of frozen features from the training lesions (`frozen` regime).
-
-    A baseline then learns what other statistics it needs of them.
-    """
+def fit_statistics(network: JIADF | Baseline, inputs: Inputs, train_rows: torch.Tensor) -> None:
+    """Learn the scaling of frozen features, and what a baseline needs, from training lesions."""
     for name, module in network.image_encoders.items():
         if isinstance(module, Standardise):
             module.fit(torch.from_numpy(inputs.streams[name][train_rows, 0]))
@@ -112,27 +85,16 @@ def fit_standardisation(
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load weights in which a shared tensor may stand under one of its names only.
+    """Load weights in which shared tensors stand once, as `run_folder.unshared` leaves them.
 
-    Raises
-    ------
-    ValueError
-        If names or shapes do not fit; nothing is loaded then.
+    Raises ``ValueError`` if names or shapes do not fit; nothing is loaded then.
     """
-    own = network.state_dict()
-    groups: dict[int, list[str]] = {}
-    for name, tensor in own.items():
-        groups.setdefault(tensor.data_ptr(), []).append(name)
-    complete = dict(weights)
-    for names in groups.values():
-        present = next((name for name in names if name in weights), None)
-        if present is not None:
-            complete |= {name: weights[present] for name in names}
-    wrong = sorted(set(own) ^ set(complete))
-    wrong += [n for n in own if n in complete and own[n].shape != complete[n].shape]
+    own = unshared(network.state_dict())
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += [n for n in own if n in weights and own[n].shape != weights[n].shape]
     if wrong:
         raise ValueError(
             f"{source}: weights do not fit this network ({', '.join(wrong[:3])}, …); "
             "the run was made with another version of jiadf or was edited."
         )
-    network.load_state_dict(complete)
+    network.load_state_dict(weights, strict=False)

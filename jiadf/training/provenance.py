@@ -10,14 +10,8 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    "jiadf",
-    "torch",
-    "torchvision",
-    "timm",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "scikit-learn",
+    *("jiadf", "torch", "torchvision", "timm"),
+    *("accelerate", "numpy", "pandas", "scikit-learn"),
 )
 
 
@@ -61,8 +55,7 @@ def git_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "-uno") else ""
-        )
+        changed = git("status", "--porcelain", "-uno")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -14,8 +14,8 @@
 ============================ ====================================================================
 
 Every file is written under another name and renamed, so a killed run leaves whole files only. What
-is read of a finished run is held against its digest first: a flipped bit in the weights, or a line
-edited out of ``config.yaml``, would go on predicting, with other probabilities.
+is read of a finished run is held against its digest first: a flipped bit in the weights would go on
+predicting, with other probabilities.
 """
 
 import hashlib
@@ -34,12 +34,15 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.tables import read_written
 from jiadf.files import atomic, read_regular
 
 CHECKPOINT = "checkpoint.safetensors"
-SEALED = ("config.yaml", "encoder.json", "history.csv", "model.safetensors", "predictions.csv",
-          "environment.json")  # fmt: skip
+SEALED = (
+    *("config.yaml", "encoder.json", "history.csv"),
+    *("model.safetensors", "predictions.csv", "environment.json"),
+)
 
 
 class RunError(ValueError):
@@ -64,17 +67,23 @@ class Run:
     @property
     def parameters(self) -> Parameters:
         """The run's parameters."""
-        return make_parameters(read_yaml(self._existing("config.yaml")), str(self.path))
+        return make_parameters(read_yaml(self._whole("config.yaml")), str(self.path))
+
+    @property
+    def encoder(self) -> MetadataEncoder:
+        """The metadata encoder that was fitted on the training lesions."""
+        file = self._whole("encoder.json")
+        return MetadataEncoder.from_json(file.read_text(), file)
 
     @property
     def history(self) -> pd.DataFrame:
         """A row an epoch."""
-        return pd.read_csv(self._existing("history.csv"))
+        return pd.read_csv(self._whole("history.csv"))
 
     @property
     def predictions(self) -> pd.DataFrame:
         """Indexed by ``lesion_id``; see the module's table."""
-        return read_written(self._existing("predictions.csv"))
+        return read_written(self._whole("predictions.csv"))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -86,41 +95,22 @@ class Run:
         """Versions, device, data fingerprint, commit, seconds."""
         return self._json("environment.json")
 
-    def text(self, name: str) -> str:
-        """Read a text file of the folder."""
-        return self._existing(name).read_text()
-
     def weights(self) -> dict[str, torch.Tensor]:
-        """Weights of the best epoch."""
-        return load_file(self._existing("model.safetensors"))
+        """Read the weights that were kept."""
+        return load_file(self._whole("model.safetensors"))
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file whole."""
-        with atomic(self.path / name) as staged:
-            staged.write_text(text)
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Write JSON whole; a number that is undefined becomes null."""
-        self.write_text(name, json_text(value))
-
-    def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write the digests of what the folder holds, then ``metrics.json``: all is there."""
-        files = [self.path / name for name in SEALED]
-        digests = {file.name: _digest(file.read_bytes()) for file in files if file.exists()}
-        digests["metrics.json"] = _digest(json_text(metrics).encode())
-        self.write_json("digests.json", digests)
-        self.write_json("metrics.json", metrics)
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
-
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a CSV whole, with the index if it is named."""
-        with atomic(self.path / name) as staged:
-            table.to_csv(staged, index=table.index.name is not None, float_format="%.8g")
-
-    def write_weights(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Write the best epoch's weights whole; tensors shared between modules are stored once."""
-        with atomic(self.path / "model.safetensors") as staged:
-            staged.write_bytes(save(unshared(state)))
+    def claim(self, parameters: Parameters) -> None:
+        """Write ``config.yaml``, or check that the folder already belongs to ``parameters``."""
+        if not (self.path / "config.yaml").exists():
+            self.write_text("config.yaml", to_yaml(parameters))
+            return
+        old, new = self.parameters.model_dump(), parameters.model_dump()
+        changed = [f"{n}: {old[n]} there, {new[n]} now" for n in old if old[n] != new[n]]
+        if changed:
+            raise RunError(
+                f"{self.path}: holds a run with other parameters ({'; '.join(changed)}). "
+                "Give another --run, or delete the folder to train anew."
+            )
 
     @contextmanager
     def trained_here(self, wait: bool = True) -> Iterator[None]:
@@ -141,22 +131,36 @@ class Run:
         with held:
             yield
 
-    def claim(self, parameters: Parameters) -> None:
-        """Write ``config.yaml``, or check that the folder already belongs to ``parameters``."""
-        if not (self.path / "config.yaml").exists():
-            self.write_text("config.yaml", to_yaml(parameters))
-            return
-        old, new = self.parameters.model_dump(), parameters.model_dump()
-        changed = [
-            f"{name}: {old[name]} there, {new[name]} now" for name in old if old[name] != new[name]
-        ]
-        if changed:
-            raise RunError(
-                f"{self.path}: holds a run with other parameters ({'; '.join(changed)}). "
-                "Give another --run, or delete the folder to train anew."
-            )
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file whole."""
+        with atomic(self.path / name) as staged:
+            staged.write_text(text)
 
-    def _existing(self, name: str) -> Path:
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a CSV whole, with the index if it is named."""
+        with atomic(self.path / name) as staged:
+            table.to_csv(staged, index=table.index.name is not None, float_format="%.8g")
+
+    def write_weights(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Write weights whole; tensors shared between modules are stored once."""
+        with atomic(self.path / "model.safetensors") as staged:
+            staged.write_bytes(save(unshared(state)))
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write the digests of what the folder holds, then ``metrics.json``: all is there."""
+        text = json_text(metrics)
+        files = [self.path / name for name in SEALED]
+        digests = {file.name: _digest(file.read_bytes()) for file in files if file.exists()}
+        digests["metrics.json"] = _digest(text.encode())
+        self.write_text("digests.json", json_text(digests))
+        self.write_text("metrics.json", text)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return json.loads(self._whole(name).read_text())
+
+    def _whole(self, name: str) -> Path:
+        """Return the path of a file that is there and, of a finished run, what the run wrote."""
         path = self.path / name
         try:
             content = read_regular(path)
@@ -184,13 +188,6 @@ class Run:
                 "it, or delete the folder and train anew."
             ) from None
 
-    def _json(self, name: str) -> dict[str, Any]:
-        file = self._existing(name)
-        try:
-            return json.loads(file.read_text())
-        except ValueError as error:
-            raise RunError(f"{file}: not valid JSON ({error}). Train anew.") from None
-
 
 def json_text(value: Any) -> str:
     """Return JSON text in which undefined numbers (NaN) are null, which JSON has."""
@@ -198,8 +195,6 @@ def json_text(value: Any) -> str:
     def defined(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: defined(item) for name, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [defined(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(defined(value), indent=2) + "\n"

@@ -39,7 +39,6 @@ def trained(tmp_path_factory):
 def package(run, out, monkeypatch, sample):
     monkeypatch.setattr(tool, "read_sample", lambda: sample)
     arguments = [str(FILE), str(run.path), "--data", str(sample_dir()), "--out", str(out)]
-    arguments += ["--views", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     tool.main()
 

@@ -9,7 +9,8 @@ from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.sample import read_sample
 from jiadf.explanation import perturbations as damage
 from jiadf.training.inputs import targets
-from jiadf.training.predict import predict_inputs, run_inputs
+from jiadf.training.predict import run_inputs
+from tests.conftest import predict_inputs
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from jiadf.submission.ensemble import (
     predict_ensemble,
     turned,
 )
-from jiadf.training.predict import predict_inputs, prediction_table, run_inputs
+from jiadf.training.predict import prediction_table, run_inputs
 from jiadf.training.run_folder import Run, RunError
 from jiadf.training.trainer import train
+from tests.conftest import predict_inputs
 
 NAMES = list(CLASSES)
 

@@ -5,11 +5,7 @@ from filelock import FileLock
 from jiadf.config import ParameterError
 from jiadf.training import grid as module
 from jiadf.training import inputs
-from jiadf.training.grid import (
-    collect,
-    load_grid,
-    run_grid,
-)
+from jiadf.training.grid import collect, load_grid, run_grid
 from jiadf.training.run_folder import Run
 from jiadf.training.trainer import train
 from tests.conftest import TINY
@@ -56,10 +52,8 @@ def made(tmp_path_factory, lesions, cache_dir):
         ({"systems": {"a b": {}, "a_b": {}}}, "'a b' and 'a_b' would share a folder"),
         ({"systems": {"x": {"n_folds": 10}}}, "system 'x' sets n_folds"),
         ({"protocol": "out-of-fold", "base": BASE | {"n_folds": "three"}}, "n_folds"),
-        ({"axes": {"drop": [0]}}, "did you mean 'dropout'"),
         ({"base": "none.yaml"}, "none.yaml: no such file"),
         ({"base": [{"epochs": 1}, 3]}, "grid.yaml: base"),
-        ({"without": ["N"]}, "without: there is no system 'N'"),
     ],
 )
 def test_faults_are_told_before_any_run_is_made(write, changes, told):
@@ -103,11 +97,6 @@ def test_assignments_that_cannot_be_are_told(write, tmp_path, item, told):
         load_grid(tmp_path / "grid.yaml", [item])
 
 
-def test_systems_of_another_grid_may_be_left_out(write, tmp_path):
-    (tmp_path / "other.yaml").write_text("systems: {a: {}, b: {modalities: C}, c: {}}")
-    assert list(write(systems="other.yaml", without=["b"]).overrides()) == ["a", "c"]
-
-
 def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
     write, lesions, small, cache_dir, tmp_path, monkeypatch
 ):
@@ -136,26 +125,6 @@ def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
     assert (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns == first
 
 
-def test_systems_may_be_those_of_another_grid(write, tmp_path):
-    (tmp_path / "other.yaml").write_text("seeds: [8]\nsystems: {x: {dropout: 0}, y: {}}")
-    grid = write(systems="other.yaml")
-    assert (list(grid.systems), grid.seeds) == (["x", "y"], [0])
-    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
-        write(systems="none.yaml")
-
-
-def test_axes_multiply_out(write, tmp_path):
-    grid = write(axes={"dropout": [0, 0.5], "use_monet": [True, False]}, seeds=[3, 4])
-    runs = list(grid.runs(tmp_path))
-    assert len(runs) == 2 * 2 * 2 * 2
-    assert len({run.path for run in runs}) == len(runs)
-    last = runs[-1]
-    assert last.system == "M dropout=0.5, use_monet=False"
-    assert (last.parameters.modalities, last.parameters.dropout) == ("M", 0.5)
-    assert (last.parameters.use_monet, last.parameters.seed) == (False, 4)
-    assert " " not in last.path.parent.name
-
-
 def test_out_of_fold_scores_every_fold_once(write, tmp_path):
     runs = list(write(protocol="out-of-fold", base=BASE | {"n_folds": 3}).runs(tmp_path))
     folds = [(run.parameters.test_fold, run.parameters.val_fold) for run in runs[:3]]
@@ -168,16 +137,16 @@ def test_out_of_fold_scores_every_fold_once(write, tmp_path):
 
 def test_runs_share_what_they_read(write, lesions, cache_dir, tmp_path, monkeypatch):
     read = []
-    original = inputs._stream
+    original = inputs.cache_images
 
-    def counted(name, *arguments):
-        read.append(name)
-        return original(name, *arguments)
+    def counted(paths, *arguments, **options):
+        read.append(paths.name)
+        return original(paths, *arguments, **options)
 
-    monkeypatch.setitem(module.train.__globals__["prepare_inputs"].__globals__, "_stream", counted)
+    monkeypatch.setattr(inputs, "cache_images", counted)
     grid = write(systems={"all": {}, "CD": {"modalities": "CD"}, "skip": {"fusion_paths": "skip"}})
     assert not run_grid(grid, lesions, tmp_path / "runs", cache_dir, progress=False)
-    assert sorted(read) == ["clinical", "dermoscopic"]
+    assert sorted(read) == ["clinical_path", "dermoscopic_path"]
 
 
 def test_finished_runs_are_not_repeated(made, lesions, monkeypatch, capsys):

@@ -6,15 +6,15 @@ from scipy.special import softmax
 
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
-from jiadf.training.predict import predict, predict_inputs, run_inputs
-from jiadf.training.run_folder import Run, RunError
+from jiadf.training.predict import run_inputs
 from jiadf.training.trainer import train
+from tests.conftest import predict, predict_inputs
 from tests.made_lesions import make_lesions
 
 
 def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
     chosen = lesions.iloc[::-7]
-    table = predict(run, chosen, cache_dir, progress=False)
+    table = predict(run, chosen, cache_dir)
     recorded = run.predictions.loc[chosen.index]
     assert table.index.equals(chosen.index)
     np.testing.assert_allclose(table[list(CLASSES)], recorded[list(CLASSES)], atol=2e-5)
@@ -22,35 +22,28 @@ def test_prediction_repeats_what_the_run_recorded(run, lesions, cache_dir):
     np.testing.assert_allclose(table[names], recorded[names], atol=2e-5)
 
 
-def test_a_part_of_the_table_reads_the_caches_of_the_whole(run, lesions, cache_dir, monkeypatch):
-    chosen = list(lesions.index[::-9])
+def test_a_trained_run_finds_its_images_and_features_in_the_caches(
+    run, lesions, cache_dir, monkeypatch
+):
     monkeypatch.setattr("jiadf.training.features._extract", pytest.fail)
     monkeypatch.setattr("jiadf.data.image_cache.decode", None)
-    table = predict(run, lesions, cache_dir, only=chosen, progress=False)
-    assert list(table.index) == chosen
-    recorded = run.predictions.loc[chosen, list(CLASSES)]
-    np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=2e-5)
+    assert len(predict(run, lesions, cache_dir)) == len(lesions)
 
 
 def test_finetune_run_with_a_shared_backbone(lesions, small, cache_dir, tiny_parameters, tmp_path):
     parameters = tiny_parameters(**small, regime="finetune", epochs=1, share_backbone=True)
     few = lesions.groupby("label").head(3)
     run = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
-    table = predict(run, few, cache_dir, progress=False)
+    table = predict(run, few, cache_dir)
     recorded = run.predictions[list(CLASSES)]
     np.testing.assert_allclose(table[list(CLASSES)], recorded, atol=1e-4)
 
 
 def test_the_test_part_has_no_labels_and_needs_none(run, cache_dir, tmp_path):
     lesions = read_lesions(make_lesions(tmp_path / "test", 12, part="test"))
-    table = predict(run, lesions, cache_dir, progress=False)
+    table = predict(run, lesions, cache_dir)
     assert table.shape == (12, 14)
     assert table.index.equals(lesions.index)
-
-
-def test_an_unfinished_run_is_refused(lesions, tmp_path):
-    with pytest.raises(RunError, match=r"config\.yaml: not there"):
-        predict(Run(tmp_path), lesions)
 
 
 def test_branches_mixed_by_their_weights_give_the_posterior(run, lesions, cache_dir):

@@ -8,26 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from jiadf.files import atomic
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.training import provenance
 from jiadf.training.checkpoint import load_checkpoint, save_checkpoint
 from jiadf.training.provenance import environment, git_commit, package_versions
 from jiadf.training.run_folder import CHECKPOINT, Run, RunError, unshared
-
-
-def half_write(path):
-    with atomic(path) as staged:
-        staged.write_text("half")
-        raise RuntimeError
-
-
-def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError):
-        half_write(path)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_missing_file_is_named_with_the_remedy(tmp_path):
@@ -70,13 +55,13 @@ def test_what_a_finished_run_wrote_is_held_against_its_digests(tmp_path, tiny_pa
     run = Run(tmp_path)
     run.claim(tiny_parameters())
     run.write_weights({"a": torch.ones(9)})
-    run.write_text("encoder.json", "{}")
+    run.write_text("encoder.json", MetadataEncoder(True, {}, {}).to_json())
     run.finish({"best_epoch": 1, "val": {"macro_auc": float("nan")}})
     assert run.metrics == {"best_epoch": 1, "val": {"macro_auc": None}}
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask()
     for name, read in [
         ("model.safetensors", lambda: run.weights()),
-        ("encoder.json", lambda: run.text("encoder.json")),
+        ("encoder.json", lambda: run.encoder),
         ("config.yaml", lambda: run.parameters),
         ("metrics.json", lambda: run.metrics),
     ]:
@@ -140,4 +125,4 @@ def test_ids_that_look_like_numbers_stay_text_and_no_pipe_is_waited_for(tmp_path
     assert run.predictions.index.tolist() == ["0001", "1e5", "NA"]
     os.mkfifo(tmp_path / "history.csv")
     with pytest.raises(RunError, match=r"history.csv: cannot be read \(not a regular file\)"):
-        run.text("history.csv")
+        _ = run.history

@@ -11,26 +11,21 @@ import torch
 
 from jiadf.config import ParameterError, make_parameters
 from jiadf.data.image_cache import cache_images
-from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.evaluation.metrics import summary
 from jiadf.models.configuration import VARIANTS, variant_settings
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.losses import JointIndividualLoss
-from jiadf.training import trainer
-from jiadf.training.checkpoint import load_checkpoint
-from jiadf.training.inputs import prepare_inputs, trained_encoder
+from jiadf.training import loop
+from jiadf.training.checkpoint import join_tensors, load_checkpoint, split_tensors
+from jiadf.training.inputs import trained_encoder
+from jiadf.training.loop import Trainer, TrainingError
+from jiadf.training.optimisation import mixed_up
+from jiadf.training.predict import run_inputs
 from jiadf.training.run_folder import CHECKPOINT, Run, RunError
-from jiadf.training.trainer import (
-    Trainer,
-    TrainingError,
-    balanced_sampler,
-    join_tensors,
-    mixed_up,
-    split_tensors,
-    train,
-)
+from jiadf.training.trainer import train
+from tests.conftest import predict
 
 
 def test_a_run_folder_holds_all_it_promises(run, lesions):
@@ -218,13 +213,13 @@ def test_resuming_between_two_checkpoints_is_exact(
 
 
 def die_after_a_checkpoint(monkeypatch):
-    checkpoint = trainer.save_checkpoint
+    checkpoint = loop.save_checkpoint
 
     def dies(path, tensors, state):
         checkpoint(path, tensors, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "save_checkpoint", dies)
+    monkeypatch.setattr(loop, "save_checkpoint", dies)
 
 
 def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
@@ -236,13 +231,13 @@ def test_a_checkpoint_holds_the_best_weights_when_they_are_not_the_last(
         Trainer, "_validate", lambda self: original(self) | {"macro_f1": next(scores)}
     )
     seen = []
-    save = trainer.save_checkpoint
+    save = loop.save_checkpoint
 
     def watched(path, tensors, state):
         seen.append({name: tensor.clone() for name, tensor in tensors.items()})
         save(path, tensors, state)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", watched)
+    monkeypatch.setattr(loop, "save_checkpoint", watched)
     made = train(lesions, tmp_path / "r", tiny_parameters(), cache_dir, progress=False)
     assert [any(name.startswith("best.") for name in tensors) for tensors in seen] == [
         False, True, True,
@@ -327,7 +322,6 @@ HELD_OUT = {"gate_detach": "decision", "gate_holdout": 0.2, "gate_calibration": 
         {"gate_input": "features"},
         {"mmfa_tokens": 3},
         HELD_OUT,
-        {"backbone_features": "stages"},
     ],
     ids=str,
 )
@@ -353,7 +347,6 @@ def test_every_subset_of_modalities_trains(
 def test_a_loss_that_is_not_finite_stops_the_run(
     lesions, cache_dir, tiny_parameters, tmp_path, monkeypatch
 ):
-    from jiadf.models.losses import JointIndividualLoss
 
     original, calls = JointIndividualLoss.forward, []
 
@@ -380,42 +373,11 @@ def test_lesions_without_labels_are_refused(lesions, tiny_parameters, tmp_path):
 
 def test_split_and_join_tensors_are_inverse():
     state = {"state": {0: {"step": torch.tensor(3.0), "m": torch.ones(2)}}, "groups": [{"lr": 0.1}]}
-    plain, tensors = split_tensors(state, "o")
-    again = join_tensors(plain, tensors, "o")
+    tensors = {}
+    again = join_tensors(split_tensors(state, "o", tensors), tensors)
     assert again["groups"] == state["groups"]
     assert torch.equal(again["state"][0]["m"], torch.ones(2))
     assert list(again["state"]) == [0]
-
-
-def test_balanced_sampling_draws_each_class_equally_often(lesions, cache_dir, tiny_parameters):
-    labels = np.repeat([0, 1, 3], [90, 9, 1])
-    torch.manual_seed(0)
-    drawn = [labels[i] for _ in range(30) for i in balanced_sampler(labels)]
-    assert len(drawn) == 30 * len(labels)
-    share = np.bincount(drawn) / len(drawn)
-    np.testing.assert_allclose(share, [1 / 3, 1 / 3, 0, 1 / 3], atol=0.04)
-
-
-def test_an_epoch_draws_by_the_sampling_that_is_asked_for(
-    few, cache_dir, finetune, tmp_path, monkeypatch
-):
-    seen = []
-    forward = JointIndividualLoss.forward
-
-    def watched(self, output, target):
-        seen[-1].extend(target.tolist())
-        return forward(self, output, target)
-
-    monkeypatch.setattr(JointIndividualLoss, "forward", watched)
-    for sampling in ("natural", "balanced"):
-        seen.append([])
-        parameters = finetune(regime="frozen", sampling=sampling)
-        train(few, tmp_path / sampling, parameters, cache_dir, progress=False)
-    natural, balanced = map(sorted, seen)
-    once = few["label"][(split_lesions(few["label"]) == "train").to_numpy()]
-    assert natural == sorted(2 * [CLASSES.index(label) for label in once])
-    assert len(balanced) == len(natural)
-    assert balanced != natural
 
 
 def test_the_moving_average_is_what_is_kept(few, cache_dir, finetune, tmp_path, monkeypatch):
@@ -449,7 +411,7 @@ def test_the_moving_average_is_what_is_kept(few, cache_dir, finetune, tmp_path, 
 
 
 def test_a_moving_average_resumes_exactly(few, cache_dir, finetune, tmp_path):
-    parameters = finetune(regime="frozen", epochs=4, ema_decay=0.9, sampling="balanced")
+    parameters = finetune(epochs=4, ema_decay=0.9, share_backbone=True)
     whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
     train_until(3, few, tmp_path / "b", parameters, cache_dir)
     resumed = train(few, tmp_path / "b", parameters, cache_dir, progress=False)
@@ -512,9 +474,7 @@ def test_a_run_by_schedule_resumes_to_the_same_weights(by_schedule, few, cache_d
 
 def test_cached_activations_predict_what_pixels_do(by_schedule, few, cache_dir):
     """The run predicted from the files of the fixed stages; a reader's images come as pixels."""
-    from jiadf.training.predict import predict
-
-    table = predict(by_schedule, few, cache_dir, progress=False)
+    table = predict(by_schedule, few, cache_dir)
     kept = by_schedule.predictions[list(CLASSES)]
     assert np.abs(table[list(CLASSES)] - kept).to_numpy().max() < 0.02
 
@@ -574,10 +534,7 @@ def test_features_of_encoders_that_a_run_trained(
         "test_fold": 0, "epochs": 1,
     }  # fmt: skip
     run = train(few, tmp_path / "r", tiny_parameters(**given), cache_dir, progress=False)
-    again = prepare_inputs(
-        few, MetadataEncoder.from_json(run.text("encoder.json")), run.parameters, cache_dir,
-        progress=False,
-    )  # fmt: skip
+    again = run_inputs(run, few, cache_dir, progress=False)
     for name in ("clinical", "dermoscopic"):
         weights = trained_encoder(tmp_path / name / "fold0", name, run.parameters)
         encoder = ImageEncoder(small["backbone"], weights).eval()

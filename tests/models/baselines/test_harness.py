@@ -12,11 +12,12 @@ from jiadf.data.metadata import MetadataEncoder
 from jiadf.models.baselines import BASELINES
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 from jiadf.models.network import JIADF
-from jiadf.training import trainer
+from jiadf.training import loop
 from jiadf.training.grid import Grid, collect, load_grid, run_grid
+from jiadf.training.loop import Trainer
 from jiadf.training.network import build_network
-from jiadf.training.predict import predict
-from jiadf.training.trainer import Trainer, train
+from jiadf.training.trainer import train
+from tests.conftest import predict
 
 FROZEN = ["jif-mmfa", *(name for name in BASELINES if name != "panderm")]
 SPATIAL = [name for name in BASELINES if name not in ("vemfl", "panderm")]
@@ -37,7 +38,7 @@ def test_every_method_trains_on_frozen_features(
     assert len(history) == 3
     assert TERMS.get(method, set()) <= set(history)
     assert np.isfinite(run.metrics["test"]["nll"])
-    again = predict(run, lesions, cache_dir, progress=False)
+    again = predict(run, lesions, cache_dir)
     np.testing.assert_allclose(again, run.predictions[list(again)], rtol=1e-4, atol=1e-5)
     weights = run.predictions.filter(like="weight_")
     branches = {"jif-mmfa": 3, "coscatnet-ufs": 4}.get(method, 0)
@@ -78,13 +79,13 @@ def test_a_broken_run_with_stages_and_a_queue_ends_like_an_unbroken_one(
 ):
     parameters = tiny_parameters(method="albef", epochs=4)
     whole = train(lesions, tmp_path / "a", parameters, cache_dir, progress=False)
-    checkpoint = trainer.save_checkpoint
+    checkpoint = loop.save_checkpoint
 
     def dies(self, tensors, state):  # after the first of two epochs that align
         checkpoint(self, tensors, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "save_checkpoint", dies)
+    monkeypatch.setattr(loop, "save_checkpoint", dies)
     with pytest.raises(KeyboardInterrupt):
         train(lesions, tmp_path / "b", parameters, cache_dir, progress=False)
     monkeypatch.undo()
@@ -129,7 +130,7 @@ def test_a_finetuned_run_with_stages(lesions, cache_dir, tiny_parameters, tmp_pa
     parameters = tiny_parameters(method="albef", regime="finetune", epochs=2, share_backbone=True)
     run = train(small, tmp_path / "run", parameters, cache_dir, progress=False)
     assert run.metrics["best_epoch"] == 2
-    assert len(predict(run, small, cache_dir, progress=False)) == len(small)
+    assert len(predict(run, small, cache_dir)) == len(small)
 
 
 def test_the_default_is_the_papers_network(tiny_parameters):
