@@ -45,6 +45,10 @@ def test_unknown_names_are_refused_with_the_nearest_one(tmp_path):
         ({"modalities": "MC"}, "modalities"),
         ({"val_fold": 5}, "val_fold is 5; it must lie in 0 … 4"),
         ({"test_fold": 1}, "both 1"),
+        ({"val_fold": None}, "nothing can choose the epoch"),
+        ({"regime": "finetune", "activation_views": 2}, "only the output of fixed stages can"),
+        ({"activation_views": 2, "frozen_stages": 3}, "only the output"),
+        ({"backbone_weights": "random"}, "is random: train them"),
         ({"dropout": 1.0}, "dropout"),
         ({"modality_dropout": -0.1}, "modality_dropout: .*greater than or equal to 0"),
     ],
@@ -95,6 +99,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
             load_parameters(path)
     with pytest.raises(ParameterError, match="-p epochs: not valid YAML"):
         load_parameters(None, ["epochs=["])
+
+
+def test_a_parameter_of_earlier_versions_may_have_the_value_that_is_left():
+    assert make_parameters({"sampling": "natural"}) == Parameters()
+    with pytest.raises(ParameterError, match="unknown parameter 'sampling'"):
+        make_parameters({"sampling": "balanced"})
 
 
 def test_every_parameter_is_explained():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs, LesionDataset, complete, whole_batch
 from jiadf.data.schema import CLASSES
-from jiadf.training.inputs import Shared, prepare_inputs, resolve_device, resolve_precision
+from jiadf.training.inputs import prepare_inputs, resolve_device, resolve_precision
 from jiadf.training.network import build_network, load_weights
 from jiadf.training.run_folder import Run
 
@@ -39,16 +40,9 @@ class Prediction:
 
 
 def run_inputs(
-    run: Run,
-    lesions: pd.DataFrame,
-    cache_dir: str | Path | None = None,
-    *,
-    views: int = 1,
-    progress: bool = True,
-    shared: Shared | None = None,
+    run: Run, lesions: pd.DataFrame, cache_dir: str | Path | None = None, **options: Any
 ) -> Inputs:
-    """Return what a run's network sees of these lesions: `inputs.prepare_inputs`."""
-    options = {"views": views, "progress": progress, "shared": shared}
+    """Return what a run's network sees of lesions; ``options`` are `inputs.prepare_inputs`'s."""
     return prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, **options)
 
 

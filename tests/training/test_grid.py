@@ -62,16 +62,6 @@ def test_faults_are_told_before_any_run_is_made(write, changes, told):
     assert told in str(caught.value)
 
 
-def test_a_grid_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ParameterError, match=r"absent\.yaml: no such file"):
-        load_grid(tmp_path / "absent.yaml")
-
-
-def test_the_base_may_be_a_file_beside_the_grid(write, tmp_path):
-    (tmp_path / "base.yaml").write_text("epochs: 7\n")
-    assert {run.parameters.epochs for run in write(base="base.yaml").runs(tmp_path)} == {7}
-
-
 def test_of_several_bases_later_ones_win(write, tmp_path):
     (tmp_path / "base.yaml").write_text("{epochs: 7, batch_size: 8}")
     run = next(write(base=["base.yaml", {"epochs": 2}]).runs(tmp_path))
@@ -95,34 +85,6 @@ def test_assignments_that_cannot_be_are_told(write, tmp_path, item, told):
     write(protocol="out-of-fold")
     with pytest.raises(ParameterError, match=told):
         load_grid(tmp_path / "grid.yaml", [item])
-
-
-def test_an_end_to_end_grid_keeps_its_images_for_all_runs(
-    write, lesions, small, cache_dir, tmp_path, monkeypatch
-):
-    """Two systems of the paper's grid for a GPU, as small as can be; killed and said again."""
-    few = lesions.groupby("label").head(3)
-    wanted = load_grid("params/grids/paper.yaml").systems
-    systems = {name: wanted[name] for name in ("D", "late-concat")}
-    base = BASE | small | {"regime": "finetune", "images_on": "device", "checkpoint_every": 10}
-    grid = write(base=base, systems=systems)
-    original, read = module.train, []
-
-    def killed(table, path, parameters, *arguments, shared, **options):
-        read.append(parameters.modalities)
-        if len(read) == 2:
-            raise KeyboardInterrupt
-        return original(table, path, parameters, *arguments, shared=shared, **options)
-
-    monkeypatch.setattr(module, "train", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_grid(grid, few, tmp_path / "runs", cache_dir, progress=False)
-    assert collect(grid, tmp_path / "runs")["state"].tolist() == ["finished", "missing"]
-    first = (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns
-    monkeypatch.setattr(module, "train", original)
-    assert run_grid(grid, few, tmp_path / "runs", cache_dir, progress=False) == []
-    assert set(collect(grid, tmp_path / "runs")["state"]) == {"finished"}
-    assert (tmp_path / "runs/D/seed0-fold1/metrics.json").stat().st_mtime_ns == first
 
 
 def test_out_of_fold_scores_every_fold_once(write, tmp_path):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from jiadf.config import ParameterError, make_parameters
 from jiadf.data.image_cache import cache_images
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
@@ -261,19 +260,6 @@ def test_backbones_are_compiled_once_for_all_runs(few, cache_dir, finetune, tmp_
         parameters = finetune(compile_backbone=True, epochs=1, **changes)
         train(few, tmp_path / str(number), parameters, cache_dir, progress=False)
     assert counter.frame_count == 1
-
-
-def test_a_shared_backbone_resumes_with_images_on_the_device(
-    few, cache_dir, finetune, tmp_path, monkeypatch
-):
-    parameters = finetune(share_backbone=True, images_on="device")
-    whole = train(few, tmp_path / "a", parameters, cache_dir, progress=False)
-    die_after_a_checkpoint(monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(few, tmp_path / "b", parameters, cache_dir, progress=False)
-    monkeypatch.undo()
-    resumed = train(few, tmp_path / "b", parameters, cache_dir, progress=False)
-    pd.testing.assert_frame_equal(resumed.history, whole.history)
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(
@@ -548,20 +534,6 @@ def test_features_of_encoders_that_a_run_trained(
     os.rename(tmp_path / "clinical" / "fold0", tmp_path / "clinical" / "fold1")
     with pytest.raises(ValueError, match="trained on lesions of fold 1, which the run is scored"):
         train(few, tmp_path / "leaky", leaky, cache_dir, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"val_fold": None}, "nothing can choose the epoch"),
-        ({"activation_views": 2}, "only the output of fixed stages can"),
-        ({"regime": "frozen", "backbone_weights": "random"}, "is random: train them"),
-        ({"activation_views": 2, "frozen_stages": 3, "regime": "frozen"}, "only the output"),
-    ],
-)
-def test_parameters_that_contradict_each_other_are_refused(changes, told):
-    with pytest.raises(ParameterError, match=told):
-        make_parameters({"regime": "finetune"} | changes)
 
 
 @pytest.mark.parametrize("lesions_left", [1, 3])
