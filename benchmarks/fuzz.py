@@ -221,7 +221,7 @@ def register() -> None:
     rows = "a row of commas below the last"
     damage("data", rows, ACCEPTED, lines(table, lambda t, r: [*t, "," * t[0].count(",")]))
     damage("data", "a row less", REFUSED, lines(table, lambda t, r: t[:-1]))
-    damage("data", "no supplement", REFUSED, instead(lambda p: None, more))
+    damage("data", "no supplement", ACCEPTED, instead(lambda p: None, more))
     for column, texts in {
         "age_approx": ("45 years", "-5", "999", "inf", "1_0", "0x2d", "4,5", "unknown", "#N/A"),
         "sex": ("unknown", "Female", "f", ""), "site": ("unknown", "#N/A", "Trunk", "knee"),

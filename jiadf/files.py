@@ -106,19 +106,12 @@ def _is_special(path: Path) -> bool:
 
 def _remove_leftovers(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdecimal() and not _is_alive(int(process)):
+        try:
+            os.kill(int(left.name.rpartition("-")[2]), 0)
+        except ProcessLookupError:
             left.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        pass
-    return True
+        except (OSError, ValueError):  # another user's process, or another kind of file
+            pass
 
 
 def read_regular(path: str | os.PathLike) -> bytes:
@@ -129,19 +122,10 @@ def read_regular(path: str | os.PathLike) -> bytes:
 
 
 def code_fingerprint(*places: str) -> str:
-    """Digest the package's Python files under some of its folders or files.
-
-    What is kept in a cache under this name is made anew when the code that makes it changes.
-
-    Parameters
-    ----------
-    places
-        Paths relative to the package, such as ``"models"`` or ``"train.py"``.
-    """
+    """Digest the Python files in some folders of the package, to name what they make in a cache."""
     package = Path(__file__).resolve().parent
     whole = hashlib.blake2b(digest_size=8)
     for place in places:
-        files = sorted((package / place).rglob("*.py")) or [package / place]
-        for file in files:
+        for file in sorted((package / place).rglob("*.py")):
             whole.update(file.read_bytes())
     return whole.hexdigest()

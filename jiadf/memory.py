@@ -12,10 +12,9 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what is freed; return whether it took that.
 
-    By default each tensor above some megabytes is fresh memory from the system, page by page, and
-    a network's first stages allocate little else: on one core they run three times as fast without
-    (`benchmarks/memory.py`). The setting is the whole process's, so the command line makes it,
-    and no import does. Elsewhere than on glibc nothing is done.
+    By default each tensor above some megabytes is fresh memory from the system, page by page: a
+    network's first stages take three times as long (`benchmarks/memory.py`). The setting is the
+    whole process's, so the command line makes it, and no import does.
     """
     if not sys.platform.startswith("linux"):
         return False

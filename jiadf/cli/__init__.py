@@ -61,16 +61,13 @@ def check_command(
     quiet: QuietOption = False,
 ) -> None:
     """Tell every fault of a MILK10k folder in one pass: file, row and remedy."""
-    from jiadf.data.check import check, find_stray_files
+    from jiadf.data.check import check
     from jiadf.data.faults import format_faults
-    from jiadf.data.layout import Layout
 
     faults = check(folder, part, images=images, progress=not quiet)
     if faults:
         typer.echo(format_faults(faults, None) if all_faults else format_faults(faults), err=True)
         raise typer.Exit(1)
-    if stray := find_stray_files(Layout.detect(folder, part)):
-        typer.echo(f"note: {len(stray)} files that no table names, the first {stray[0]}")
     typer.echo(f"{folder}: no faults" + ("" if images else " (images not decoded)"))
 
 

@@ -5,17 +5,9 @@ finds every fault of a folder. The other modules are imported by name: ``schema`
 categories), ``download`` (the official files) and ``sample`` (240 of its lesions).
 """
 
-from jiadf.data.check import check, find_stray_files
+from jiadf.data.check import check
 from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.layout import Layout
 from jiadf.data.read import read_lesions
 
-__all__ = [
-    "DataError",
-    "Fault",
-    "Layout",
-    "check",
-    "find_stray_files",
-    "format_faults",
-    "read_lesions",
-]
+__all__ = ["DataError", "Fault", "Layout", "check", "format_faults", "read_lesions"]

@@ -6,21 +6,17 @@ whole: a mapped file that does not fit on the disk would kill the process.
 """
 
 import hashlib
-import io
-import json
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from numpy.lib import format as npy
 
-from jiadf.files import DiskFullError, atomic, room_for
+from jiadf.files import DiskFullError, room_for
 
 _DIGEST = 16  # bytes
-_NOTE_SECONDS = 5.0  # between two notes of how far an array has come
-_FORGOTTEN = 7 * 24 * 3600  # seconds after which nobody goes on with an array
 
 
 def cached_array(
@@ -44,87 +40,57 @@ def cached_array(
             if not _is_whole(path):
                 if path.exists():
                     warnings.warn(f"{path} is damaged; it is made anew", stacklevel=2)
-                _remove_forgotten(path.parent)
                 _make(path, length, rows)
     return np.load(path, mmap_mode="r")
 
 
+def _digest(content: np.ndarray) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST).digest()
+
+
 def _is_whole(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size < _DIGEST:
+    if not path.is_file() or path.stat().st_size <= _DIGEST:
         return False
-    size = path.stat().st_size - _DIGEST
-    with path.open("rb") as file:
-        return _digest_of(file, size).digest() == file.read()
-
-
-def _digest_of(file: io.BufferedIOBase, size: int):
-    digest = hashlib.blake2b(digest_size=_DIGEST)
-    while size and (block := file.read(min(size, 1 << 22))):
-        digest.update(block)
-        size -= len(block)
-    return digest
+    content = np.memmap(path, np.uint8, "r")
+    return _digest(content[:-_DIGEST]) == content[-_DIGEST:].tobytes()
 
 
 def _make(path: Path, length: int, rows: Callable[[int], Iterable[np.ndarray]]) -> None:
-    partial, note = path.with_suffix(".partial"), path.with_suffix(".progress")
-    done, digest = _resumed(partial, note)
-    noted = time.monotonic()
+    partial = path.with_suffix(".partial")
+    done = _resume(partial)
     try:
         with room_for(partial), partial.open("ab") as file:
-            for block in rows(done):
+            for block in rows(done) if done < length else ():
                 values = np.ascontiguousarray(block)
                 if not done:
-                    shape = (length, *values.shape[1:])
-                    needed = values.nbytes // len(values) * length
-                    with room_for(partial, needed):
-                        _write(file, _header(values.dtype, shape), digest)
-                _write(file, values.tobytes(), digest)
+                    with room_for(partial, values.nbytes // len(values) * length):
+                        header = npy.header_data_from_array_1_0(values)
+                        shape = (length, *values.shape[1:])
+                        npy.write_array_header_1_0(file, header | {"shape": shape})
+                file.write(values)
                 done += len(values)
-                if time.monotonic() - noted >= _NOTE_SECONDS:
-                    file.flush()
-                    noted = time.monotonic()
-                    with atomic(note) as staged:
-                        staged.write_text(json.dumps([done, file.tell(), digest.hexdigest()]))
-            file.write(digest.digest())
-        if done != length:
-            raise ValueError(f"{path}: {done} rows were made where {length} are due")
+            if done != length:
+                raise ValueError(f"{path}: {done} rows were made where {length} are due")
+            file.flush()
+            file.write(_digest(np.memmap(partial, np.uint8, "r")))
         partial.replace(path)
-    except Exception as error:
-        if not isinstance(error, DiskFullError):  # after which one may go on
-            partial.unlink(missing_ok=True)
+    except DiskFullError:  # after which one may go on
         raise
-    note.unlink(missing_ok=True)
+    except Exception:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def _resumed(partial: Path, note: Path):
-    """Return how many rows a partial file has for certain, and the digest up to there."""
+def _resume(partial: Path) -> int:
+    """Cut off what a killed run left of a last row; count the rows before it."""
     try:
-        done, size, noted = json.loads(note.read_text())
         with partial.open("r+b") as file:
-            digest = _digest_of(file, size)
-            if digest.hexdigest() == noted:
-                file.truncate(size)
-                return done, digest
-    except (OSError, ValueError, TypeError):
-        pass
-    partial.unlink(missing_ok=True)
-    return 0, hashlib.blake2b(digest_size=_DIGEST)
-
-
-def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(header, described | {"shape": shape})
-    return header.getvalue()
-
-
-def _write(file: io.BufferedIOBase, content: bytes, digest) -> None:
-    file.write(content)
-    digest.update(content)
-
-
-def _remove_forgotten(folder: Path) -> None:
-    for partial in folder.glob("*.partial"):
-        if time.time() - partial.stat().st_mtime > _FORGOTTEN:
-            for suffix in (".partial", ".progress", ".lock"):
-                partial.with_suffix(suffix).unlink(missing_ok=True)
+            npy.read_magic(file)
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            start, size = file.tell(), dtype.itemsize * int(np.prod(shape[1:]))
+            done = min((partial.stat().st_size - start) // size, shape[0])
+            file.truncate(start + done * size)
+            return done
+    except (OSError, ValueError):
+        partial.unlink(missing_ok=True)
+        return 0

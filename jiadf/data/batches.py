@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from jiadf.data.augmentation import augment_batch
 
@@ -50,20 +50,17 @@ class Inputs:
         """Count the lesions."""
         return len(self.target)
 
+    def small_arrays(self) -> dict[str, np.ndarray]:
+        """Return all arrays but the images, by their names in a batch."""
+        missing = {f"{name}_missing": rows for name, rows in self.missing.items()}
+        return {"metadata": self.metadata, "target": self.target, **missing}
+
 
 class LesionDataset(Dataset):
-    """Rows of :class:`Inputs`; fetches a whole batch at a time.
+    """Some rows of :class:`Inputs`, in order; fetches a whole batch at a time.
 
-    Parameters
-    ----------
-    inputs
-        Arrays of all lesions.
-    rows
-        Rows of this part, in order.
-    random_view
-        For features: draw one of the cached views a lesion, else the picture itself.
-    index_only
-        Leave everything but ``index`` out of the batches.
+    With ``random_view`` one of the cached views of a lesion's features is drawn, else they are the
+    picture's itself. With ``index_only`` there is nothing but ``index`` in the batches.
     """
 
     def __init__(
@@ -80,67 +77,52 @@ class LesionDataset(Dataset):
         """Count the lesions of this part."""
         return len(self.rows)
 
-    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
-        """Return the batch that holds only this lesion."""
-        return self.__getitems__([item])
-
-    def __getitems__(self, items: list[int]) -> dict[str, torch.Tensor]:
+    def __getitems__(self, items: list[int]) -> dict[str, Tensor]:
         """Return one batch."""
         rows = self.rows[items]
+        batch = {"index": torch.from_numpy(rows)}
         if self.index_only:
-            return {"index": torch.from_numpy(rows)}
-        batch = {name: self._stream(array, rows) for name, array in self.inputs.streams.items()}
-        for name, missing in self.inputs.missing.items():
-            batch[f"{name}_missing"] = torch.from_numpy(missing[rows])
-        batch["metadata"] = torch.from_numpy(self.inputs.metadata[rows])
-        batch["target"] = torch.from_numpy(self.inputs.target[rows])
-        batch["index"] = torch.from_numpy(rows)
+            return batch
+        for name, array in self.inputs.small_arrays().items():
+            batch[name] = torch.from_numpy(array[rows])
+        for name, array in self.inputs.streams.items():
+            if array.dtype == np.uint8:
+                values = torch.from_numpy(array[rows])
+            else:
+                views = np.zeros(len(rows), dtype=np.int64)
+                if self.random_view:
+                    views = torch.randint(array.shape[1], (len(rows),)).numpy()
+                values = torch.from_numpy(array[rows, views])
+            # Pixels and maps: (B, h, w, C) to (B, C, h, w)
+            batch[name] = values.permute(0, 3, 1, 2) if values.ndim == 4 else values
         return batch
 
-    def _stream(self, array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-        if array.dtype != np.uint8:  # features (N, V, F), or maps (N, V, h, w, C)
-            views = np.zeros(len(rows), dtype=np.int64)
-            if self.random_view:
-                views = torch.randint(array.shape[1], (len(rows),)).numpy()
-            values = torch.from_numpy(array[rows, views])
-            return values.permute(0, 3, 1, 2) if values.ndim == 4 else values  # maps: (B, C, h, w)
-        return torch.from_numpy(array[rows]).permute(0, 3, 1, 2)  # (B, 3, S, S)
 
-
-def whole_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Collate nothing: :class:`LesionDataset` already returns batches."""
     return batch
 
 
 def one_batch(inputs: Inputs, rows: np.ndarray) -> dict[str, Tensor]:
     """Return some lesions as a single batch, in their order, unaugmented."""
-    return next(iter(DataLoader(LesionDataset(inputs, rows), len(rows), collate_fn=whole_batch)))
+    return LesionDataset(inputs, rows).__getitems__(list(range(len(rows))))
 
 
 def resident(
     inputs: Inputs, device: torch.device, shared: dict[tuple, Any] | None = None
 ) -> dict[str, Tensor]:
-    """Put the arrays of all lesions on the device, for :func:`complete`.
+    """Put the arrays of all lesions, the streams being pixels, on the device.
 
-    Parameters
-    ----------
-    inputs
-        Arrays of all lesions, the streams being pixels.
-    device
-        Where to.
-    shared
-        A dict that keeps the images, for runs of one process over the same ones.
+    ``shared`` keeps the images, for runs of one process over the same ones.
     """
     shared = {} if shared is None else shared
-    arrays = {"metadata": inputs.metadata, "target": inputs.target}
-    arrays |= {f"{name}_missing": missing for name, missing in inputs.missing.items()}
-    there = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+    arrays = {k: torch.tensor(array, device=device) for k, array in inputs.small_arrays().items()}
     for name, array in inputs.streams.items():
         kind = ("resident", inputs.keys.get(f"{name}_images", id(array)), str(device))
         if kind not in shared:
             shared[kind] = torch.tensor(array, device=device)  # uint8 (N, S, S, 3)
-        there[name] = shared[kind]
-    return there
+        arrays[name] = shared[kind]
+    return arrays
 
 
 def complete(
@@ -148,14 +130,8 @@ def complete(
 ) -> dict[str, Tensor]:
     """Put a batch together on the device it lies on.
 
-    Parameters
-    ----------
-    batch
-        A batch of :class:`LesionDataset`.
-    arrays
-        What :func:`resident` returned, if the batch holds the index only; else None.
-    augment
-        Augment pixels; features are left as they are.
+    ``arrays`` are what :func:`resident` returned, if the batch holds the index only. With
+    ``augment`` pixels are augmented; features are left as they are.
     """
     batch = dict(batch)
     for name, array in (arrays or {}).items():

@@ -1,14 +1,12 @@
 """What can be wrong with a data folder, and how it is told.
 
-A :class:`Fault` is one thing wrong, with where it is and what to do about it. The checks of
-``jiadf.data.check`` collect every fault of a folder in one pass; :class:`DataError` carries them
-to whoever cannot go on, and :func:`format_faults` prints them grouped by kind.
+The checks collect a :class:`Fault` for every single thing; :class:`DataError` carries them to
+whoever cannot go on, and :func:`format_faults` prints them by kind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-# The kinds, one a constant, in the order in which they are printed.
 MISSING_FOLDER = "missing folder"
 MISSING_CSV = "missing CSV"
 UNREADABLE_CSV = "unreadable CSV"
@@ -28,30 +26,6 @@ IMAGE_IN_ONE_TABLE = "image in one table only"
 MISSING_IMAGE = "missing image"
 TRUNCATED_IMAGE = "truncated image"
 NOT_AN_IMAGE = "not an image"
-STRAY_FILE = "stray file"  # a note, never a fault: see jiadf.data.check.find_stray_files
-
-KINDS = (
-    MISSING_FOLDER,
-    MISSING_CSV,
-    UNREADABLE_CSV,
-    MISSING_COLUMN,
-    MISSING_VALUE,
-    UNSAFE_ID,
-    DUPLICATE_LESION_ID,
-    DUPLICATE_ISIC_ID,
-    UNKNOWN_CATEGORY,
-    NOT_A_NUMBER,
-    OUT_OF_RANGE,
-    NOT_ONE_HOT,
-    IMAGE_PAIR,
-    DISAGREEING_ROWS,
-    LESION_IN_ONE_TABLE,
-    IMAGE_IN_ONE_TABLE,
-    MISSING_IMAGE,
-    TRUNCATED_IMAGE,
-    NOT_AN_IMAGE,
-    STRAY_FILE,
-)
 
 
 @dataclass(frozen=True)
@@ -61,16 +35,14 @@ class Fault:
     Attributes
     ----------
     kind : str
-        One of :data:`KINDS`.
+        One of the constants above.
     file : str
-        The file it is in, relative to the data folder; for a fault of an image, the image.
+        The table, relative to the data folder; for a fault of an image, the image.
     row : int or None
-        Line number in the table, the header being line 1. For a fault of an image, the line of
-        the metadata table that names it. None where a whole file is at fault.
-    message : str
-        What is wrong, naming the value found.
-    remedy : str
-        What to do about it.
+        Line of the table, the header being line 1; for a fault of an image, the line of the
+        metadata that names it. None where a whole file is at fault.
+    message, remedy : str
+        What is wrong, naming the value found, and what to do about it.
     """
 
     kind: str
@@ -81,7 +53,8 @@ class Fault:
 
     def __post_init__(self):
         for name in ("file", "message", "remedy"):  # cells and file names come from anywhere
-            object.__setattr__(self, name, printable(getattr(self, name)))
+            text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in getattr(self, name))
+            object.__setattr__(self, name, text)
 
     @property
     def where(self) -> str:
@@ -96,80 +69,40 @@ class Fault:
         return f"{self.where}: {self.message}. Remedy: {self.remedy}."
 
 
-def printable(text: str) -> str:
-    """Spell out control characters: a terminal would obey them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class DataError(ValueError):
-    """A data folder cannot be used; ``faults`` lists everything found wrong with it.
+    """Data cannot be used; ``faults`` lists everything found wrong with them."""
 
-    Parameters
-    ----------
-    faults : sequence of Fault
-        All faults of the folder, not only the first.
-    shown : int
-        How many of them the message spells out.
-    """
-
-    def __init__(self, faults: Sequence[Fault], shown: int = 5):
+    def __init__(self, faults: Iterable[Fault]):
         self.faults = list(faults)
-        self.shown = shown
-        super().__init__(self._text())
+        super().__init__(self.faults)
 
-    def _text(self) -> str:
-        lines = [f"{_count(len(self.faults), 'fault')} in the data:"]
-        lines += [f"  {fault.kind}: {fault}" for fault in self.faults[: self.shown]]
-        if len(self.faults) > self.shown:
-            lines.append(f"  ... and {len(self.faults) - self.shown} more (see `jiadf check`)")
-        return "\n".join(lines)
-
-    def __reduce__(self):
-        return type(self), (self.faults, self.shown)
+    def __str__(self):
+        return format_faults(self.faults)
 
 
 def format_faults(faults: Iterable[Fault], examples: int | None = 5) -> str:
-    """Describe faults as text for a terminal, grouped by kind.
+    """Describe faults for a terminal: by kind, at most ``examples`` of each (None: all of them).
 
-    Parameters
-    ----------
-    faults : iterable of Fault
-        In any order; within a kind their order is kept.
-    examples : int or None
-        How many faults of a kind are spelled out; None spells out all.
-
-    Returns
-    -------
-    str
-        One block a kind: its count, then each example with its place, and its remedy (once, when
-        all the examples share it). ``"No faults."`` when there are none.
+    A remedy that all the examples of a kind share is given once.
     """
     groups: dict[str, list[Fault]] = {}
     for fault in faults:
         groups.setdefault(fault.kind, []).append(fault)
     if not groups:
         return "No faults."
-    kinds = sorted(groups, key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS))
-    blocks = [_format_group(kind, groups[kind], examples) for kind in kinds]
-    total = sum(len(group) for group in groups.values())
-    blocks.append(f"{_count(total, 'fault')} of {_count(len(groups), 'kind')}.")
-    return "\n\n".join(blocks)
-
-
-def _format_group(kind: str, faults: list[Fault], examples: int | None) -> str:
-    shown = faults if examples is None else faults[:examples]
-    remedies = {fault.remedy for fault in shown}
-    lines = [f"{kind} ({len(faults)})"]
-    for fault in shown:
-        lines.append(f"  {fault.where}: {fault.message}")
-        if len(remedies) > 1:
-            lines.append(f"    remedy: {fault.remedy}")
-    if len(shown) < len(faults):
-        lines.append(f"  ... and {len(faults) - len(shown)} more")
-    if len(remedies) == 1:
-        lines.append(f"  remedy: {remedies.pop()}")
-    return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    blocks = []
+    for kind, group in groups.items():
+        shown = group[:examples]
+        remedies = {fault.remedy for fault in shown}
+        lines = [f"{kind} ({len(group)})"]
+        for fault in shown:
+            lines.append(f"  {fault.where}: {fault.message}")
+            if len(remedies) > 1:
+                lines.append(f"    remedy: {fault.remedy}")
+        if len(shown) < len(group):
+            lines.append(f"  ... and {len(group) - len(shown)} more")
+        if len(remedies) == 1:
+            lines.append(f"  remedy: {remedies.pop()}")
+        blocks.append("\n".join(lines))
+    total = sum(map(len, groups.values()))
+    return "\n\n".join([*blocks, f"{total:,} in all."])

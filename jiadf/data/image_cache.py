@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,40 +48,34 @@ def cache_images(
     *,
     progress: bool = True,
 ) -> CachedImages:
-    """Return the images at ``paths`` resized to ``size`` x ``size``, decoding them if need be.
+    """Return whole images resized to ``size`` x ``size`` (paper, A.2), decoding them if need be.
 
-    Parameters
-    ----------
-    paths
-        Image files, in the order of the result.
-    size
-        Height and width in pixels; the whole picture is resized (paper, A.2), not cropped.
-    cache_dir
-        Where caches lie; :func:`default_cache_dir` if None.
-    progress
-        Show a progress bar while decoding.
+    ``cache_dir`` is where caches lie, :func:`default_cache_dir` if None.
 
     Raises
     ------
     jiadf.data.open_image.ImageError
         If a file is not a readable image; names the file.
     """
+    paths = list(paths)
     key = content_key(paths, size)
     file = Path(cache_dir or default_cache_dir()) / "images" / f"{key}.npy"
-    rows = partial(_decode_all, list(paths), size, progress)
+
+    def rows(start: int) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor() as pool:
+            decoded = pool.map(lambda path: decode(path, size), paths[start:])
+            bar = tqdm(decoded, "decoding images", len(paths), initial=start, disable=not progress)
+            for image in bar:
+                yield image[None]
+
     return CachedImages(cached_array(file, len(paths), rows), key)
 
 
 def content_key(paths: Sequence[str | Path], size: int) -> str:
     """Digest the files' bytes, their order, the size and the decoder into a name."""
-
-    def digest(path: str | Path) -> bytes:
-        return hashlib.blake2b(read_regular(path), digest_size=16).digest()
-
     whole = hashlib.blake2b(f"{_DECODER}:{size}".encode(), digest_size=16)
-    with ThreadPoolExecutor() as pool:
-        for part in pool.map(digest, paths, chunksize=64):
-            whole.update(part)
+    for path in paths:
+        whole.update(hashlib.blake2b(read_regular(path), digest_size=16).digest())
     return whole.hexdigest()
 
 
@@ -90,17 +83,3 @@ def decode(source: ImageSource, size: int) -> np.ndarray:
     """Open one image, see :func:`jiadf.data.open_image.open_image`, as uint8 (size, size, 3)."""
     image = open_image(source, draft=size)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _decode_all(
-    paths: Sequence[str | Path], size: int, progress: bool, start: int
-) -> Iterator[np.ndarray]:
-    """Decode images from number ``start`` on, each as a block of one row (1, S, S, 3)."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: decode(path, size), paths[start:])
-        bar = tqdm(
-            decoded, "decoding images", len(paths), disable=not progress, unit="image",
-            initial=start,
-        )  # fmt: skip
-        for image in bar:
-            yield image[None]

@@ -5,7 +5,7 @@ The official layout, for the part ``Training`` or ``Test``::
     MILK10k_Training_Input/<lesion_id>/<isic_id>.jpg
     MILK10k_Training_Metadata.csv
     MILK10k_Training_GroundTruth.csv      (training only)
-    MILK10k_Training_Supplement.csv       (training only)
+    MILK10k_Training_Supplement.csv       (training only; nothing in training needs it)
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,7 @@ IMAGE_SUFFIX = ".jpg"
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of one part of MILK10k below a folder; nothing is read from disk.
-
-    Parameters
-    ----------
-    root : Path
-        The data folder.
-    part : {"training", "test"}
-        Which part of the data set.
-    """
+    """The paths of one part of MILK10k, ``training`` or ``test``, below a data folder."""
 
     root: Path
     part: str = "training"
@@ -39,15 +31,7 @@ class Layout:
 
     @classmethod
     def detect(cls, root: str | Path, part: str | None = None) -> "Layout":
-        """Find out which part of MILK10k a folder holds.
-
-        Parameters
-        ----------
-        root : path
-            The data folder.
-        part : {"training", "test"}, optional
-            Taken as it is when given; else training where the folder has a training metadata
-            table, or else test where it has one of those.
+        """Find out which part a folder holds, unless told: training if it has both.
 
         Raises
         ------

@@ -28,12 +28,7 @@ MONET_COLUMNS = tuple(f"{image_type}_{score}" for image_type in IMAGE_TYPES for 
 class MetadataEncoder:
     """A fitted metadata encoder; make one with :meth:`fit`.
 
-    Attributes
-    ----------
-    use_monet
-        Whether the fourteen MONET scores are part of the vector.
-    mean, std
-        Training mean and standard deviation of each numeric column (age in years, scores in 0-1).
+    ``mean`` and ``std`` are the training part's, of age (years) and MONET scores (0 to 1).
     """
 
     use_monet: bool
@@ -44,10 +39,7 @@ class MetadataEncoder:
     def fit(cls, lesions: pd.DataFrame, use_monet: bool = True) -> "MetadataEncoder":
         """Learn the scaling from ``lesions``, which must be the training part.
 
-        Raises
-        ------
-        ValueError
-            If there is no lesion, or none with an age.
+        A ValueError if none of them has an age.
         """
         numeric = ["age_approx", *(MONET_COLUMNS if use_monet else ())]
         table = lesions[numeric].astype(float)
@@ -86,10 +78,7 @@ class MetadataEncoder:
     def from_json(cls, text: str, source: str | Path = "encoder.json") -> "MetadataEncoder":
         """Read what :meth:`to_json` wrote.
 
-        Raises
-        ------
-        ValueError
-            If the columns named in the file are not those that this version produces.
+        A ValueError if the columns named in the file are not those that this version produces.
         """
         fields = json.loads(text)
         columns = fields.pop("columns")

@@ -10,7 +10,7 @@ import re
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jiadf.data import faults as kinds
 from jiadf.files import read_regular
@@ -25,13 +25,6 @@ _SIZE_REMEDY = "give a smaller copy of it"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _FILLER = bytes.fromhex("5a3c5a3c5a3c5a3c")  # as far as a decoder looks ahead
-
-# What undoes each orientation of EXIF.
-_TURNS = dict(enumerate((
-    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
-    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-), start=2))  # fmt: skip
 
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
 
@@ -52,20 +45,15 @@ class ImageError(ValueError):
 def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
     """Return an image upright and in RGB, uint8.
 
-    Parameters
-    ----------
-    source
-        Path of a JPEG or PNG, a PIL image, or an array uint8 (H, W, 3). A photograph lying on its
-        side by its EXIF orientation is turned, 16-bit grey is scaled to 8, and what is transparent
-        is white. Bytes after the end of a JPEG do not count.
-    draft
-        Decode a large JPEG file at the smallest scale not below this side, several times faster.
+    A photograph lying on its side by its EXIF orientation is turned, 16-bit grey is scaled to 8,
+    and what is transparent is white. Bytes after the end of a JPEG do not count. A large JPEG file
+    is decoded at the smallest scale not below ``draft``, several times faster.
 
     Raises
     ------
     ImageError
-        A ValueError, if it is none of these, cannot be read, is cut off, or has more pixels than
-        Pillow holds plausible (``PIL.Image.MAX_IMAGE_PIXELS``, 89 million).
+        If it is no JPEG or PNG, PIL image or array uint8 (H, W, 3), cannot be read, is cut off, or
+        has more pixels than Pillow holds plausible (``MAX_IMAGE_PIXELS``, 89 million).
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
@@ -79,20 +67,16 @@ def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
     try:
         return _upright(_decode(_read(source), draft) if is_file else source)
     except Exception as error:  # decoders of broken bytes raise whatever they stumble over
-        failure = _as_image_error(error)
+        failure = error
+        if isinstance(error, Image.DecompressionBombError):
+            message = "claims more pixels than any photograph has (a decompression bomb)"
+            failure = ImageError(kinds.NOT_AN_IMAGE, message, _SIZE_REMEDY)
+        elif not isinstance(error, ImageError):
+            reason = "its header breaks off" if isinstance(error, UnidentifiedImageError) else error
+            message = f"cannot be decoded to its end ({reason})"
+            failure = ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
         failure.path = source if is_file else None
         raise failure from error
-
-
-def _as_image_error(error: Exception) -> ImageError:
-    if isinstance(error, ImageError):
-        return error
-    if isinstance(error, Image.DecompressionBombError):
-        message = "claims more pixels than any photograph has (a decompression bomb)"
-        return ImageError(kinds.NOT_AN_IMAGE, message, _SIZE_REMEDY)
-    reason = "its header breaks off" if isinstance(error, UnidentifiedImageError) else error
-    message = f"cannot be decoded to its end ({reason})"
-    return ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
 
 
 def _read(path: str | os.PathLike) -> bytes:
@@ -156,10 +140,8 @@ def _load(content: bytes, draft: int | None) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = None
     with contextlib.suppress(Exception):  # damaged EXIF data tell nothing
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    image = image if turn is None else image.transpose(turn)
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         values = np.asarray(image).astype(np.float64) / 257  # 65535 -> 255
         return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")

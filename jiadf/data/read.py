@@ -7,15 +7,12 @@ two images; every later step starts from this table.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from jiadf.data.check import check_image_files, examine_tables
+from jiadf.data.check import check_images, check_tables
 from jiadf.data.faults import DataError
 from jiadf.data.layout import Layout
 from jiadf.data.schema import CLASSES, IMAGE_TYPES, LESION_COLUMNS, MONET
-
-__all__ = ["Layout", "read_lesions"]
 
 
 def read_lesions(
@@ -45,37 +42,27 @@ def read_lesions(
     Raises
     ------
     DataError
-        If anything is wrong with the tables, or an image file is missing; it lists all of it. A
-        supplement is checked where there is one, but not asked for, as nothing is read from it.
+        With all that is wrong with the tables, and every image file that is missing.
     """
     layout = Layout.detect(root, part)
-    tables, faults = examine_tables(layout, require_supplement=False)
+    tables, faults = check_tables(layout)
     if image_files:
-        faults = faults + check_image_files(layout, tables.get("metadata"))
+        faults += check_images(layout, tables.get("metadata"))
     if faults:
         raise DataError(faults)
-    lesions = _one_row_a_lesion(tables["metadata"], layout)
+    metadata = tables["metadata"]
+    lesions = metadata.drop_duplicates("lesion_id").set_index("lesion_id")[list(LESION_COLUMNS)]
+    lesions = lesions.astype({"skin_tone_class": "int64", "sex": str})
     if "ground_truth" in tables:
-        codes = np.array(CLASSES, dtype=object)
         truth = tables["ground_truth"].set_index("lesion_id")[list(CLASSES)]
-        labels = pd.Series(codes[truth.to_numpy().argmax(axis=1)], index=truth.index)
-        lesions.insert(len(LESION_COLUMNS), "label", labels.reindex(lesions.index).astype(str))
-    return lesions
-
-
-def _one_row_a_lesion(metadata: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    order = pd.Index(metadata["lesion_id"].unique(), name="lesion_id")
-    by_lesion = metadata.drop_duplicates("lesion_id").set_index("lesion_id")
-    lesions = by_lesion.loc[order, list(LESION_COLUMNS)]
-    lesions["skin_tone_class"] = lesions["skin_tone_class"].astype("int64")
-    blocks = [lesions.astype({"sex": str})]
+        lesions["label"] = truth.idxmax(axis=1).reindex(lesions.index).astype(str)
+    blocks = [lesions]
     for name, official in IMAGE_TYPES.items():
-        rows = metadata[metadata["image_type"] == official].set_index("lesion_id").loc[order]
-        paths = [str(layout.image_path(lesion, image)) for lesion, image in rows["isic_id"].items()]
-        block = rows[["isic_id", "image_manipulation", *MONET]].astype(
-            {"isic_id": str, "image_manipulation": str}
-        )
-        block.insert(1, "path", paths)
+        rows = metadata[metadata["image_type"] == official].set_index("lesion_id")
+        block = rows.loc[lesions.index, ["isic_id", "image_manipulation", *MONET]]
+        block = block.astype({"isic_id": str, "image_manipulation": str})
+        paths = [layout.image_path(lesion, image) for lesion, image in block["isic_id"].items()]
+        block.insert(1, "path", [str(path) for path in paths])
         blocks.append(block.add_prefix(f"{name}_"))
     table = pd.concat(blocks, axis=1)
     table["site"] = table["site"].astype(pd.Series(["a"]).dtype)

@@ -1,16 +1,8 @@
 """The columns of MILK10k's tables: names, types, ranges and categories.
 
-Everything that the other modules need to know about the official tables stands here once: the
-eleven classes in submission order, the image types, the categories of each metadata column, and
-three `pandera <https://pandera.readthedocs.io>`_ schemas that state all of it so that a table can
-be validated in one call::
-
-    from jiadf.data.schema import metadata_schema
-    from jiadf.data.tables import read_table
-    table, faults = read_table(Path("MILK10k_Training_Metadata.csv"), metadata_schema)
-
-``jiadf.data.check`` does so with all three.
-The data set is described in its dataset paper, doi:10.1016/j.jid.2025.06.1594.
+Everything that the other modules need to know about the official tables stands here once. Three
+`pandera <https://pandera.readthedocs.io>`_ schemas say it all, and ``jiadf.data.tables`` holds a
+file against one. The data set is described in its dataset paper, doi:10.1016/j.jid.2025.06.1594.
 """
 
 import re
@@ -45,13 +37,8 @@ IMAGE_TYPES = {"clinical": "clinical: close-up", "dermoscopic": "dermoscopic"}
 IMAGE_MANIPULATIONS = ("instrument only", "altered")
 SEXES = ("female", "male")
 SITES = (
-    "trunk",
-    "head_neck_face",
-    "lower_extremity",
-    "upper_extremity",
-    "hand",
-    "foot",
-    "genital",
+    *("trunk", "head_neck_face", "lower_extremity", "upper_extremity"),
+    *("hand", "foot", "genital"),
 )
 SKIN_TONES = (0, 1, 2, 3, 4, 5)  # 0 very dark ... 5 very light
 AGE_RANGE = (0, 120)  # years
@@ -68,20 +55,12 @@ MONET = (
 # What the two rows of a lesion must agree on: these describe the patient and the place.
 LESION_COLUMNS = ("age_approx", "sex", "skin_tone_class", "site")
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+SAFE_ID = r"[A-Za-z0-9_-]{1,100}"
 
 
 def is_safe_id(identifier: str) -> bool:
-    """Whether an id names one file or folder and cannot lead out of the folder it is put in.
-
-    The official ids look like ``IL_0000652`` and ``ISIC_8149219``; any letters, digits,
-    underscores and hyphens are accepted, up to a length every file system can store.
-    """
-    return _SAFE_ID.fullmatch(identifier) is not None
-
-
-def _safe_ids(identifiers: pd.Series) -> pd.Series:
-    return identifiers.map(lambda identifier: is_safe_id(str(identifier))).astype(bool)
+    """Whether an id names one file or folder and cannot lead out of the folder it is put in."""
+    return re.fullmatch(SAFE_ID, identifier) is not None
 
 
 def _one_hot(table: pd.DataFrame) -> pd.Series:
@@ -91,7 +70,7 @@ def _one_hot(table: pd.DataFrame) -> pd.Series:
 
 
 def _identifier(unique: bool) -> pa.Column:
-    check = pa.Check(_safe_ids, name="safe_id")
+    check = pa.Check.str_matches(rf"^{SAFE_ID}\Z", name="safe_id")
     return pa.Column(str, check, unique=unique, report_duplicates="exclude_first", coerce=True)
 
 
@@ -103,17 +82,15 @@ def _number(low: float, high: float, nullable: bool = False) -> pa.Column:
     return pa.Column(float, pa.Check.in_range(low, high), nullable=nullable, coerce=True)
 
 
-def _free_text() -> pa.Column:
-    return pa.Column(str, nullable=True, coerce=True)
-
+_FREE_TEXT = pa.Column(str, nullable=True, coerce=True)
 
 metadata_schema = pa.DataFrameSchema(
     {
         "lesion_id": _identifier(unique=False),
         "image_type": _category(tuple(IMAGE_TYPES.values())),
         "isic_id": _identifier(unique=True),
-        "attribution": _free_text(),
-        "copyright_license": _free_text(),
+        "attribution": _FREE_TEXT,
+        "copyright_license": _FREE_TEXT,
         "image_manipulation": _category(IMAGE_MANIPULATIONS),
         "age_approx": _number(*AGE_RANGE, nullable=True),
         "sex": _category(SEXES),
@@ -136,9 +113,9 @@ ground_truth_schema = pa.DataFrameSchema(
 supplement_schema = pa.DataFrameSchema(
     {
         "isic_id": _identifier(unique=True),
-        "diagnosis_full": _free_text(),
-        "diagnosis_confirm_type": _free_text(),
-        "invasion_thickness_interval": _free_text(),
+        "diagnosis_full": _FREE_TEXT,
+        "diagnosis_confirm_type": _FREE_TEXT,
+        "invasion_thickness_interval": _FREE_TEXT,
     },
     name="MILK10k supplement",
 )

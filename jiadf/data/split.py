@@ -10,7 +10,7 @@ chosen so that it does: rounding 80 % of each class would keep 2,018 BCC and 378
 table has 2,017 and 379.
 
 A row of the lesion table is a lesion with both of its images, so the split is grouped by lesion by
-construction; an index with repeated lesions is refused.
+construction.
 """
 
 import numpy as np
@@ -25,24 +25,8 @@ DEAL_ORDER = (
 def assign_folds(labels: pd.Series, n_folds: int = 5, seed: int = 0) -> pd.Series:
     """Give each lesion a fold from 0 to ``n_folds - 1``.
 
-    Parameters
-    ----------
-    labels
-        Class code of each lesion, indexed by ``lesion_id``.
-    n_folds
-        Number of folds, at least 2.
-    seed
-        Chooses which lesions of a class go where; never how many.
-
-    Returns
-    -------
-    pandas.Series
-        Fold of each lesion, with the index of ``labels``.
-
-    Raises
-    ------
-    ValueError
-        For repeated lesions, missing or unknown labels, or fewer than two folds.
+    ``labels`` are class codes by ``lesion_id``; ``seed`` chooses which lesions of a class go where,
+    never how many. A ValueError for repeated lesions, unknown labels, or fewer than two folds.
     """
     if n_folds < 2:
         raise ValueError(f"n_folds is {n_folds}; a split needs at least 2 folds.")
@@ -73,17 +57,7 @@ def split_lesions(
 
     The defaults are the paper's split (A.2): one fifth for validation, no lesions kept for testing.
     Without ``val_fold`` none validate. With ``test_fold`` the lesions of that fold take no part in
-    training or in any choice.
-
-    Returns
-    -------
-    pandas.Series
-        Part of each lesion, with the index of ``labels``.
-
-    Raises
-    ------
-    ValueError
-        If a fold is out of range or both folds are the same, or as in :func:`assign_folds`.
+    training or in any choice. A ValueError for folds out of range or the same fold twice.
     """
     for name, fold in {"val_fold": val_fold, "test_fold": test_fold}.items():
         if fold is not None and not 0 <= fold < n_folds:

@@ -1,14 +1,12 @@
 """Read one MILK10k table from CSV and say everything that is wrong with it.
 
-:func:`read_cells` reads the cells as text, each row under its line number in the file, so that
-a bad value can be shown as it was written; :func:`validate_cells` turns them into numbers and
-categories with a pandera schema, and pandera's failure cases into faults.
+The cells are read as text, each row under its line number in the file, so that a bad value can be
+shown as it was written; pandera's failure cases become faults.
 """
 
 import csv
 import difflib
 import io
-import math
 import re
 from pathlib import Path
 
@@ -28,33 +26,6 @@ _OTHER_FORMATS = {
     "a workbook, not CSV": rb"PK\x03\x04|\xd0\xcf\x11\xe0",
 }
 _SAVE_REMEDY = "save the table as CSV in UTF-8, or restore the official file"
-_ID_REMEDY = "give every id once, made of letters, digits, '_' and '-'"
-
-
-def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
-    """Read a CSV file and validate it.
-
-    Parameters
-    ----------
-    path : Path
-        The CSV file.
-    schema : pandera.DataFrameSchema
-        Its columns.
-
-    Returns
-    -------
-    table : DataFrame or None
-        The columns of the schema that the file has, as text or float64, under their line numbers
-        (the header is line 1). Cells that are not numbers are NaN where numbers are due. None if
-        the file cannot be read as a table at all.
-    faults : list of Fault
-        Everything wrong with the file, by row.
-    """
-    cells, found, ragged = read_cells(path)
-    if cells is None:
-        return None, found
-    table, more = validate_cells(cells, schema, path.name, ragged)
-    return table, sorted(found + more, key=lambda fault: fault.row or 0)
 
 
 def read_written(path: Path) -> pd.DataFrame:
@@ -63,20 +34,60 @@ def read_written(path: Path) -> pd.DataFrame:
     return table.set_index("lesion_id")
 
 
-def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
-    """Read the cells of a CSV file as text, None where a cell is empty.
+def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
+    """Read a CSV file and hold it against a schema.
 
     Returns
     -------
-    cells : DataFrame or None
-        Under their line numbers; None if the file is missing or is not a CSV file.
+    table : DataFrame or None
+        The columns of the schema that the file has, as text or float64 (NaN where a cell is no
+        number), under their line numbers; None if the file cannot be read as a table at all.
     faults : list of Fault
-        Of the file and of its rows' lengths, not of the values.
-    ragged : set of int
-        Rows with fewer or more fields than the header, which were padded or cut.
+        Everything wrong with the file, by row.
+    """
+    cells, found = read_cells(path)
+    if cells is None:
+        return None, found
+    short_rows = {fault.row for fault in found}  # their missing cells are told already
+    table = cells[[name for name in schema.columns if name in cells]].copy()
+    cases = []  # of row, column and failed check
+    for column in table.columns:
+        if str(schema.columns[column].dtype) == "float64":
+            table[column] = pd.to_numeric(cells[column], errors="coerce").astype("float64")
+            unread = table.index[table[column].isna() & cells[column].notna()]
+            cases += [(row, column, "number") for row in unread]
+    try:
+        schema.validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        failed = error.failure_cases[["index", "column", "check"]].dropna()
+        cases += failed.itertuples(index=False, name=None)
+    for name in schema.columns:
+        if name not in cells:
+            found.append(_missing_column(name, list(cells.columns), path.name))
+    not_one_hot = set()
+    places = {name: place for place, name in enumerate(table.columns)}
+    for row, column, check in sorted(cases, key=lambda case: (case[0], places[case[1]])):
+        row, text = int(row), cells.at[row, column]
+        if text is None and row in short_rows:
+            continue
+        if check == "one_hot" or column in CLASSES:
+            if row not in not_one_hot:
+                not_one_hot.add(row)
+                found.append(_class_fault(cells.loc[row], path.name))
+        elif (text is None) == (check == "not_nullable"):  # an unread number is told as that
+            kind, *told = _cell_fault(cells[column], text, check, schema.columns[column])
+            found.append(Fault(kind, path.name, row, *told))
+    return table, sorted(found, key=lambda fault: fault.row or 0)
+
+
+def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault]]:
+    """Read the cells of a CSV file as text, None where one is empty, under their line numbers.
+
+    Rows of the wrong length are faults, and padded or cut. The table is None if the file is missing
+    or no CSV file.
     """
     header, numbered, found = read_rows(path)
-    rows, lines, ragged = [], [], set()
+    rows = {}
 
     def unreadable(row: int | None, message: str, remedy: str) -> None:
         found.append(Fault(kinds.UNREADABLE_CSV, path.name, row, message, remedy))
@@ -87,19 +98,17 @@ def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault], set[int]]:
         if len(fields) != len(header):
             message = f"has {len(fields)} fields where the header has {len(header)}"
             unreadable(line, message, "complete the row, or restore the official file")
-            ragged.add(line)
             fields = (fields + [""] * len(header))[: len(header)]
-        rows.append([None if field.strip() in MISSING else field for field in fields])
-        lines.append(line)
+        rows[line] = [None if field.strip() in MISSING else field for field in fields]
     if not rows:
         if not found:
             unreadable(None, "has a header but no rows", "restore the official file")
-        return None, found, ragged
-    cells = pd.DataFrame(rows, columns=header, index=lines, dtype=object)
+        return None, found
+    cells = pd.DataFrame(list(rows.values()), list(rows), header, dtype=object)
     repeated = cells.columns.duplicated()
     for column in cells.columns[repeated]:
         unreadable(1, f"names the column {column!r} twice", "keep one of the two columns")
-    return cells.loc[:, ~repeated], found, ragged
+    return cells.loc[:, ~repeated], found
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[Fault]]:
@@ -108,7 +117,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
     Blank lines are left out.
     """
 
-    def failed(kind: str, row: int | None, message: str, remedy: str):
+    def failed(message: str, remedy: str, row: int | None = None, kind=kinds.UNREADABLE_CSV):
         return [], [], [Fault(kind, path.name, row, message, remedy)]
 
     rows: list[tuple[int, list[str]]] = []
@@ -117,7 +126,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
         content = read_regular(path)
         for other, beginning in _OTHER_FORMATS.items():
             if re.match(beginning, content, re.DOTALL):
-                return failed(kinds.UNREADABLE_CSV, None, f"is {other}", _SAVE_REMEDY)
+                return failed(f"is {other}", _SAVE_REMEDY)
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for fields in reader:
             if len(fields) > 1 or any(field.strip() for field in fields):
@@ -125,167 +134,68 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
             line = reader.line_num
     except FileNotFoundError:
         remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
-        return failed(kinds.MISSING_CSV, None, "there is no such file", remedy)
+        return failed("there is no such file", remedy, kind=kinds.MISSING_CSV)
     except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text ({error.reason} at byte {error.start})"
-        return failed(kinds.UNREADABLE_CSV, None, message, _SAVE_REMEDY)
+        return failed(f"is not UTF-8 text ({error.reason} at byte {error.start})", _SAVE_REMEDY)
     except OSError as error:
-        message = f"cannot be read ({error.strerror})"
         remedy = "make it a plain file that you may read"
-        return failed(kinds.UNREADABLE_CSV, None, message, remedy)
+        return failed(f"cannot be read ({error.strerror})", remedy)
     except csv.Error as error:
         remedy = "close every quotation mark in the row"
-        return failed(kinds.UNREADABLE_CSV, line + 1, f"is not valid CSV ({error})", remedy)
+        return failed(f"is not valid CSV ({error})", remedy, line + 1)
     if not rows:
-        return failed(kinds.UNREADABLE_CSV, None, "is empty", "restore the official file")
+        return failed("is empty", "restore the official file")
     line, header = rows[0]
     if len(header) == 1 and re.search("[;\t]", header[0]):
-        message, remedy = "has no commas between the columns", "save the table with commas"
-        return failed(kinds.UNREADABLE_CSV, line, message, f"{remedy} between the columns")
+        remedy = "save the table with commas between the columns"
+        return failed("has no commas between the columns", remedy, line)
     return header, rows[1:], []
-
-
-def validate_cells(
-    cells: pd.DataFrame, schema: pa.DataFrameSchema, file: str, ragged: set[int] = frozenset()
-) -> tuple[pd.DataFrame, list[Fault]]:
-    """Turn text cells into typed columns and collect what the schema finds wrong with them.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        As :func:`read_cells` returns them.
-    schema : pandera.DataFrameSchema
-        One of ``jiadf.data.schema``.
-    file : str
-        The file's name, for the faults.
-    ragged : set of int
-        Rows whose missing cells are a fault already told.
-    """
-    columns = [name for name in schema.columns if name in cells.columns]
-    table = cells[columns].copy()
-    for column in columns:
-        if str(schema.columns[column].dtype) == "float64":
-            table[column] = cells[column].map(_number).astype("float64")
-    try:
-        schema.validate(table, lazy=True)
-        return table, _not_numbers(cells, table, schema, file)
-    except pandera.errors.SchemaErrors as error:
-        cases = error.failure_cases
-    found = _not_numbers(cells, table, schema, file)
-    firsts = {column: _first_rows(cells[column]) for column in columns if column.endswith("_id")}
-    told = {(fault.kind, fault.row) for fault in found if fault.kind == kinds.NOT_ONE_HOT}
-    place = {column: number for number, column in enumerate(columns)}
-    fields = (cases[name] for name in ("column", "check", "failure_case", "index"))
-    for column, check, case, row in sorted(
-        zip(*fields, strict=True), key=lambda item: (item[3] or 0, place.get(item[0], -1))
-    ):
-        if check == "column_in_dataframe":
-            found.append(_missing_column(case, list(cells.columns), file))
-            continue
-        row = int(row)
-        text = cells.at[row, column] if column in cells.columns else None
-        if check == "one_hot" or column in CLASSES:
-            if (kinds.NOT_ONE_HOT, row) not in told:
-                told.add((kinds.NOT_ONE_HOT, row))
-                found.append(_not_one_hot(cells, file, row))
-        elif text is None:
-            if check == "not_nullable" and row not in ragged:
-                found.append(_missing_value(file, row, column))
-        elif check != "not_nullable":  # a number that could not be read is told already
-            found.append(_bad_value(schema, firsts, file, row, column, check, text))
-    return table, found
-
-
-def _number(text: str | None) -> float:
-    """Read a number as Python does, but without its underscores; NaN where it is none."""
-    if text is None or "_" in text:
-        return math.nan
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _not_numbers(
-    cells: pd.DataFrame, table: pd.DataFrame, schema: pa.DataFrameSchema, file: str
-) -> list[Fault]:
-    found: dict[tuple[int, str | None], Fault] = {}
-    for column in table.columns[table.dtypes == "float64"]:
-        for row in table.index[table[column].isna() & cells[column].notna()]:
-            if column in CLASSES:
-                found.setdefault((row, None), _not_one_hot(cells, file, int(row)))
-                continue
-            message = f"{column} is {cells.at[row, column]!r}, which is not a number"
-            remedy = f"write {column} as a plain number such as 45 or 0.5"
-            remedy += _or_nothing(schema, column)
-            found[row, column] = Fault(kinds.NOT_A_NUMBER, file, int(row), message, remedy)
-    return list(found.values())
 
 
 def _missing_column(column: str, present: list[str], file: str) -> Fault:
     folded = {name.strip().lower(): name for name in present}
     near = difflib.get_close_matches(column.lower(), folded, n=1, cutoff=0.8)
-    message = f"has no column {column!r}"
     remedy = "restore the column from the official file"
     if near and folded[near[0]] != column:
         remedy = f"rename the column {folded[near[0]]!r} to {column!r}"
-    return Fault(kinds.MISSING_COLUMN, file, None, message, remedy)
+    return Fault(kinds.MISSING_COLUMN, file, None, f"has no column {column!r}", remedy)
 
 
-def _missing_value(file: str, row: int, column: str) -> Fault:
-    message = f"{column} is empty"
-    remedy = "fill it in; only age_approx, site and the free text may be empty"
-    return Fault(kinds.MISSING_VALUE, file, row, message, remedy)
-
-
-def _not_one_hot(cells: pd.DataFrame, file: str, row: int) -> Fault:
-    values = {code: cells.at[row, code] for code in CLASSES if code in cells.columns}
-    notable = [
-        f"{code}={'empty' if text is None else text}"
-        for code, text in values.items()
-        if text is None or _number(text) != 0
-    ]
-    lesion = cells.at[row, "lesion_id"] if "lesion_id" in cells.columns else None
-    message = f"lesion {lesion} has {', '.join(notable) or 'no class set'}"
+def _class_fault(row: pd.Series, file: str) -> Fault:
+    values = {code: row[code] for code in CLASSES if code in row}
+    notable = {code: text for code, text in values.items() if text not in ("0", "0.0")}
+    given = ", ".join(f"{code}={text or 'empty'}" for code, text in notable.items())
+    message = f"lesion {row.get('lesion_id')} has {given or 'no class set'}"
     remedy = "write 1 for the lesion's one class and 0 for every other"
-    return Fault(kinds.NOT_ONE_HOT, file, row, message, remedy)
+    return Fault(kinds.NOT_ONE_HOT, file, int(row.name), message, remedy)
 
 
-def _or_nothing(schema: pa.DataFrameSchema, column: str) -> str:
-    return ", or leave the cell empty" if schema.columns[column].nullable else ""
-
-
-def _first_rows(ids: pd.Series) -> dict[str, int]:
-    first = ids.drop_duplicates()
-    return dict(zip(first, first.index, strict=True))
-
-
-def _bad_value(
-    schema: pa.DataFrameSchema,
-    firsts: dict[str, dict[str, int]],
-    file: str,
-    row: int,
-    column: str,
-    check: str,
-    text: str,
-) -> Fault:
-    if check == "safe_id":
-        message = f"{column} {text!r} is not the name of a single file or folder"
-        return Fault(kinds.UNSAFE_ID, file, row, message, _ID_REMEDY)
+def _cell_fault(
+    column: pd.Series, text: str | None, check: str, rule: pa.Column
+) -> tuple[str, str, str]:
+    """Say what kind of fault a cell has, what is wrong with it, and what to do."""
+    name = column.name
+    or_empty = ", or leave the cell empty" if rule.nullable else ""
+    if check == "not_nullable":
+        remedy = "fill it in; only age_approx, site and the free text may be empty"
+        return kinds.MISSING_VALUE, f"{name} is empty", remedy
+    if check == "number":
+        remedy = f"write {name} as a plain number such as 45 or 0.5{or_empty}"
+        return kinds.NOT_A_NUMBER, f"{name} is {text!r}, which is not a number", remedy
     if check == "field_uniqueness":
-        kind = kinds.DUPLICATE_ISIC_ID if column == "isic_id" else kinds.DUPLICATE_LESION_ID
-        first = firsts[column][text]
-        message = f"{column} {text!r} is in row {first} already"
-        return Fault(kind, file, row, message, "remove one of the rows, or correct its id")
-    statistics = schema.columns[column].checks[0].statistics
-    if check.startswith("in_range"):
+        kind = kinds.DUPLICATE_ISIC_ID if name == "isic_id" else kinds.DUPLICATE_LESION_ID
+        message = f"{name} {text!r} is in row {column.index[column == text][0]} already"
+        return kind, message, "remove one of the rows, or correct its id"
+    if name.endswith("_id"):
+        message = f"{name} {text!r} is not the name of a single file or folder"
+        return kinds.UNSAFE_ID, message, "give every id once, made of letters, digits, '_' and '-'"
+    statistics = rule.checks[0].statistics
+    if "min_value" in statistics:
         low, high = statistics["min_value"], statistics["max_value"]
-        message = f"{column} is {text}, outside {low} to {high}"
-        remedy = f"give {column} between {low} and {high}"
-        return Fault(kinds.OUT_OF_RANGE, file, row, message, remedy)
+        message = f"{name} is {text}, outside {low} to {high}"
+        return kinds.OUT_OF_RANGE, message, f"give {name} between {low} and {high}"
     allowed = [str(value) for value in statistics["allowed_values"]]
-    message = f"{column} is {text!r}, not one of: {', '.join(allowed)}"
     near = difflib.get_close_matches(text.strip().lower(), allowed, n=1, cutoff=0.6)
     remedy = f"write {near[0]!r}" if near else "write one of these values"
-    remedy += _or_nothing(schema, column)
-    return Fault(kinds.UNKNOWN_CATEGORY, file, row, message, remedy)
+    message = f"{name} is {text!r}, not one of: {', '.join(allowed)}"
+    return kinds.UNKNOWN_CATEGORY, message, remedy + or_empty

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from jiadf.data import faults as kinds
-from jiadf.data.faults import DataError, Fault, format_faults
+from jiadf.data.faults import DataError, Fault
 from jiadf.data.schema import CLASSES
 from jiadf.data.tables import read_rows
 from jiadf.evaluation.metrics import score
@@ -42,9 +42,6 @@ _WHOLE = re.compile(_BLANK + r"[+-]?[0-9]+" + _BLANK)
 
 class SubmissionError(DataError):
     """A submission or ground truth cannot be used; ``faults`` lists everything wrong with it."""
-
-    def _text(self) -> str:
-        return format_faults(self.faults, examples=max(self.shown, 1))
 
 
 class _Parsed:

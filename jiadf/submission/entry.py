@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from jiadf.data.check import check
-from jiadf.data.faults import MISSING_CSV
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.thresholds import Thresholds, choose_strength, fit_thresholds
@@ -32,8 +31,6 @@ def read_checked(
     half-way through: all faults of the folder in one :class:`InputError`.
     """
     faults = check(data, part, images=images, progress=progress)
-    # A training folder's supplement is not read, so that it may be missing.
-    faults = [f for f in faults if not (f.kind == MISSING_CSV and "Supplement" in f.file)]
     if faults:
         raise InputError(faults)
     return read_lesions(data, part)

@@ -44,7 +44,7 @@ _NO_ROWS = ("has no rows", "give a header and a row for each lesion")
 class InputError(DataError):
     """Lesions cannot be predicted; the message spells out every fault."""
 
-    def _text(self) -> str:
+    def __str__(self) -> str:
         return f"nothing was predicted.\n{format_faults(self.faults, None)}"
 
 
@@ -101,7 +101,7 @@ def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLe
         what = "is not a plain file" if path.exists() else "there is no such file"
         fault = RowFault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
         raise InputError([fault])
-    cells, faults, _ = read_cells(path)
+    cells, faults = read_cells(path)
     found = [RowFault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
     if cells is None:
         raise InputError(found)

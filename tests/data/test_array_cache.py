@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 
-from jiadf.data import array_cache
 from jiadf.data.array_cache import cached_array
 from jiadf.files import DiskFullError
 
@@ -60,17 +59,28 @@ def test_a_damaged_file_is_named_and_made_anew(made, damage):
     assert len(asked) == 12
 
 
-@pytest.mark.parametrize(("damage", "left"), [(None, 3), (cut, 6), (zeroed, 6), (flipped, 6)])
-def test_a_killed_run_is_gone_on_with_unless_its_part_is_damaged(made, monkeypatch, damage, left):
+@pytest.mark.parametrize(("tail", "left"), [(b"half a row", 3), (None, 5), (b"", 3)])
+def test_a_killed_run_is_gone_on_with_from_its_last_whole_row(made, tail, left):
     read, asked, path = made
-    monkeypatch.setattr(array_cache, "_NOTE_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         read(dies_at=6)
     part = path.with_suffix(".partial")
-    part.write_bytes(damage(part.read_bytes()) if damage else part.read_bytes() + b"not noted")
+    part.write_bytes(part.read_bytes()[:-50] if tail is None else part.read_bytes() + tail)
     del asked[:]
     np.testing.assert_array_equal(read(), VALUES)
     assert len(asked) == left
+
+
+def test_a_run_killed_before_its_first_row_or_after_its_last_is_gone_on_with(made):
+    read, asked, path = made
+    read()
+    path.rename(path.with_suffix(".partial"))
+    np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == 6
+    path.unlink()
+    path.with_suffix(".partial").write_bytes(b"\x93NUMPY\x01")
+    np.testing.assert_array_equal(read(), VALUES)
+    assert len(asked) == 12
 
 
 def test_a_whole_file_of_another_user_is_read_without_a_lock(made):

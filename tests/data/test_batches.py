@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jiadf.data.batches import Inputs, LesionDataset, complete, resident
+from jiadf.data.batches import Inputs, LesionDataset, complete, one_batch, resident
 
 RNG = np.random.default_rng(0)
 FEATURES = Inputs(
@@ -37,7 +37,7 @@ def test_random_views_are_views_of_the_same_lesion():
 
 
 def test_pixels_come_channels_first():
-    plain = LesionDataset(PIXELS, [3])[0]["dermoscopic"]
+    plain = one_batch(PIXELS, [3])["dermoscopic"]
     np.testing.assert_array_equal(plain[0].permute(1, 2, 0), PIXELS.streams["dermoscopic"][3])
 
 
@@ -47,7 +47,7 @@ def test_arrays_on_the_device_complete_an_index_to_the_same_batch():
     travelled = LesionDataset(PIXELS, rows, index_only=True).__getitems__([2, 0])
     assert set(travelled) == {"index"}
     batch = complete(travelled, there)
-    expected = LesionDataset(PIXELS, rows).__getitems__([2, 0])
+    expected = one_batch(PIXELS, [5, 7])
     assert set(batch) == set(expected)
     for name, value in expected.items():
         assert torch.equal(batch[name], value), name
@@ -56,7 +56,7 @@ def test_arrays_on_the_device_complete_an_index_to_the_same_batch():
 
 
 def test_pixels_are_augmented_and_nothing_else():
-    batch = LesionDataset(PIXELS, [3, 3]).__getitems__([0, 1])
+    batch = one_batch(PIXELS, [3, 3])
     torch.manual_seed(0)
     augmented = complete(batch, None, augment=True)
     assert augmented["dermoscopic"].shape == (2, 3, 16, 16)
@@ -64,12 +64,12 @@ def test_pixels_are_augmented_and_nothing_else():
     assert not torch.equal(augmented["dermoscopic"][0], augmented["dermoscopic"][1])
     for name in ("metadata", "target", "index"):
         assert torch.equal(augmented[name], batch[name])
-    features = LesionDataset(FEATURES, [3]).__getitems__([0])
+    features = one_batch(FEATURES, [3])
     assert torch.equal(complete(features, None, augment=True)["clinical"], features["clinical"])
 
 
 def test_what_is_missing_is_told_by_lesion():
     missing = {"clinical": np.arange(10) % 2 == 0}
-    batch = LesionDataset(replace(FEATURES, missing=missing), [7, 2, 5]).__getitems__([0, 1])
+    batch = one_batch(replace(FEATURES, missing=missing), [7, 2])
     assert batch["clinical_missing"].tolist() == [False, True]
-    assert "clinical_missing" not in LesionDataset(FEATURES, [1])[0]
+    assert "clinical_missing" not in one_batch(FEATURES, [1])

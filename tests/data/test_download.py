@@ -1,6 +1,4 @@
-import hashlib
 import io
-import json
 import shutil
 import stat
 import threading
@@ -9,18 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from jiadf.data import check
-from jiadf.data.download import (
-    BASE_URL,
-    FILES,
-    RECORD,
-    DownloadError,
-    LicenseNotAcceptedError,
-    download,
-    fetch,
-)
-from jiadf.data.unpack import BadArchiveError, unpack
+from jiadf.data import download as module
+from jiadf.data.download import DownloadError, download, fetch, unpack
 from jiadf.files import DiskFullError
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
@@ -35,8 +26,6 @@ class Server:
         self.ranges = self.says_length = True
         self.break_after: list[int] = []  # bytes after which each next answer breaks off
         self.statuses: list[int] = []  # answers before the first good one
-        self.leads_to: str | None = None
-        self.wrong_range = False
         self.content_type = "application/octet-stream"
         self.requests: list[tuple[str, str | None]] = []
         handler = type("Handler", (_Handler,), {"server_state": self})
@@ -75,17 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
         if state.statuses or name not in state.files:
             self.send_error(state.statuses.pop(0) if state.statuses else 404)
             return
-        if state.leads_to:
-            self.send_response(302)
-            self.send_header("Location", state.leads_to)
-            self.end_headers()
-            return
         content, start = state.files[name], 0
         if asked and state.ranges:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
-            shown = start + 1 if state.wrong_range else start
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
         body = content[start:]
@@ -107,16 +90,18 @@ def server(monkeypatch):
         yield running
 
 
-@pytest.fixture
-def waits():
-    return []
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
 
 
 @pytest.fixture
-def get(server, tmp_path, waits):
-    def run(**options):
-        options = {"progress": False, "sleep": waits.append, "timeout": 5.0} | options
-        fetch(server.url + "file", tmp_path / "file", **options)
+def get(server, tmp_path, monkeypatch):
+    def run(retries=5):
+        monkeypatch.setattr(module, "RETRIES", retries)
+        fetch(server.url + "file", tmp_path / "file", progress=False)
         return (tmp_path / "file").read_bytes()
 
     return run
@@ -124,17 +109,10 @@ def get(server, tmp_path, waits):
 
 def left(folder):
     names = sorted(path.name for path in folder.iterdir())
-    return [name for name in names if name not in (".download.lock", RECORD)]
+    return [name for name in names if name != ".download.lock"]
 
 
 # --- one file ---------------------------------------------------------------------------------
-
-
-def test_fetch_and_record(get, tmp_path):
-    assert get() == CONTENT
-    assert left(tmp_path) == ["file"]
-    facts = {"bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
-    assert json.loads((tmp_path / RECORD).read_text()) == {"file": facts}
 
 
 def test_a_broken_connection_is_resumed(get, server, waits):
@@ -171,12 +149,11 @@ def test_tries_are_bounded_and_wait_longer_each_time(get, server, waits):
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
-@pytest.mark.parametrize("fault", ["ranges", "etag", "wrong_range"])
+@pytest.mark.parametrize("fault", ["ranges", "etag"])
 def test_what_cannot_be_resumed_starts_over_but_not_for_ever(get, server, tmp_path, fault):
-    setattr(server, fault, {"ranges": False, "etag": None, "wrong_range": True}[fault])
+    setattr(server, fault, {"ranges": False, "etag": None}[fault])
     server.break_after = [300_000]
     assert get() == CONTENT
-    assert server.requests[-1] == ("file", None)
     (tmp_path / "file").unlink()
     server.break_after = [300_000, 200_000] * 100
     with pytest.raises(DownloadError, match="broke off"):
@@ -194,15 +171,6 @@ def test_a_file_that_changed_meanwhile_starts_over(get, server):
 def test_a_file_without_a_size_is_refused_as_half_of_it_would_look_whole(get, server, tmp_path):
     server.says_length = False
     with pytest.raises(DownloadError, match="does not say how large"):
-        get()
-    assert left(tmp_path) == []
-
-
-def test_a_file_that_is_not_what_it_was_is_thrown_away(get, server, tmp_path):
-    get()
-    (tmp_path / "file").unlink()
-    server.files["file"] = CONTENT[:-1] + b"x"
-    with pytest.raises(DownloadError, match=r"not the .*sha256.*new version"):
         get()
     assert left(tmp_path) == []
 
@@ -229,15 +197,6 @@ def test_a_web_page_is_not_taken_for_a_file(get, server, tmp_path):
     with pytest.raises(DownloadError, match="web page"):
         get()
     assert left(tmp_path) == []
-
-
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "http://example.org/x", "ftp://a/b"])
-def test_only_https_and_no_way_out_of_it(get, server, tmp_path, url):
-    with pytest.raises(DownloadError, match="not an https"):
-        fetch(url, tmp_path / "x")
-    server.leads_to = url
-    with pytest.raises(DownloadError, match=r"not https|not allowed"):
-        get()
 
 
 def test_too_little_room_is_told_before_anything_is_written(get, tmp_path, monkeypatch):
@@ -282,7 +241,7 @@ def test_unpack_images_and_nothing_else(tmp_path, prefix):
     others = ["LICENSE.txt", "__MACOSX/IL_1/._a.jpg", f"{prefix}.DS_Store", f"{prefix}IL_1/x.py"]
     members = dict.fromkeys(others, b"x")
     members |= {f"{prefix}IL_1/": b"", f"{prefix}IL_1/a.jpg": b"a", f"{prefix}IL_2/b.jpg": b"b"}
-    assert unpacked(tmp_path, members) == others
+    unpacked(tmp_path, members)
     target = tmp_path / "Input"
     files = {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*.*")}
     assert files == {"IL_1/a.jpg": b"a", "IL_2/b.jpg": b"b"}
@@ -299,37 +258,20 @@ def link(name):
 def test_no_member_can_be_written_elsewhere(tmp_path):
     folder = tmp_path / "inner"
     folder.mkdir()
-    members = {"../../IL_1/evil.jpg": b"1", "/IL_2/evil.jpg": b"2", "C:\\evil": b"3"}
+    members = {"../../IL_1/evil.jpg": b"1", "/IL_2/evil.jpg": b"2", "../a.jpg": b"3"}
+    members |= {"Input/C:evil/a.jpg": b"4", "Input/IL_1/a b.jpg": b"5"}
     unpacked(folder, members | {link("Input/IL_3/a.jpg"): b"/etc/passwd"})
     assert left(tmp_path) == ["inner"]
     assert left(folder) == ["Input", "a.zip"]
     assert left(folder / "Input") == ["IL_1", "IL_2", "IL_3"]
+    assert left(folder / "Input" / "IL_1") == ["evil.jpg"]
     assert not (folder / "Input" / "IL_3" / "a.jpg").is_symlink()
 
 
-@pytest.mark.parametrize(
-    ("members", "said"),
-    [
-        (["Input/IL_1/a b.jpg"], "'Input/IL_1/a b.jpg' is not lesion_id"),
-        (["a.jpg"], "'a.jpg' is not lesion_id"),
-        (["Input/C:evil/a.jpg"], "C:evil"),
-        (["../a.jpg"], r"'\.\./a.jpg' is not"),
-        (["Input/IL_1/a.jpg", "other/IL_1/a.jpg"], "there twice"),
-        (["Input/readme.txt"], "holds 0 images"),
-        ([f"Input/IL_1/{number}.jpg" for number in range(11)], "at most 10 "),
-    ],
-)
-def test_images_that_the_official_archive_cannot_hold(tmp_path, monkeypatch, members, said):
-    monkeypatch.setattr("jiadf.data.unpack.MAX_IMAGES", 10)
-    with pytest.raises(BadArchiveError, match=said):
-        unpacked(tmp_path, dict.fromkeys(members, b"x"))
-    assert left(tmp_path) == ["a.zip"]
-
-
-def test_an_archive_that_swells_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jiadf.data.unpack.MAX_UNPACKED", 999)
-    with pytest.raises(BadArchiveError, match="1,000 bytes"):
-        unpacked(tmp_path, {"Input/IL_1/a.jpg": bytes(1000)})
+def test_an_archive_without_images_is_damaged(tmp_path):
+    with pytest.raises(DownloadError, match="holds no lesion_id"):
+        unpacked(tmp_path, {"Input/readme.txt": b"x"})
+    assert left(tmp_path) == []
 
 
 def no_crc(content):
@@ -341,9 +283,9 @@ def no_crc(content):
 def test_a_damaged_archive_leaves_nothing(tmp_path, damage, compression):
     path = archive(tmp_path / "a.zip", {"Input/IL_1/a.jpg": CONTENT}, compression)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BadArchiveError, match=r"a\.zip is damaged"):
+    with pytest.raises(DownloadError, match=r"a\.zip is damaged"):
         unpack(path, tmp_path / "Input", progress=False)
-    assert left(tmp_path) == ["a.zip"]
+    assert left(tmp_path) == []
 
 
 def test_a_full_disk_while_unpacking_and_what_a_killed_run_left(tmp_path, monkeypatch):
@@ -361,7 +303,7 @@ def test_a_full_disk_while_unpacking_and_what_a_killed_run_left(tmp_path, monkey
 
 
 @pytest.fixture
-def official(server, milk, milk_test_part):
+def official(server, milk, milk_test_part, monkeypatch):
     """Serve both parts of a tiny MILK10k under the official names."""
     for folder in (milk, milk_test_part):
         folder.write()
@@ -372,90 +314,73 @@ def official(server, milk, milk_test_part):
         server.files[folder.layout.input_dir.name + ".zip"] = files.getvalue()
     for path in milk.root.glob("*.csv"):
         server.files[path.name] = path.read_bytes()
+    monkeypatch.setattr(module, "BASE_URL", server.url)
     return server
 
 
-def run(root, server, echo=lambda _: None, **options):
-    options = {"accept_license": True, "progress": False, "backoff": 0.0} | options
-    return download(root, base_url=server.url, echo=echo, **options)
+def run(root, accept_license=True, **options):
+    return download(root, accept_license, progress=False, **options)
 
 
-def test_download_makes_folders_that_pass_the_check_and_fetches_nothing_twice(official, tmp_path):
-    layouts = run(tmp_path / "new" / "data", official, parts=("training", "test"))
+def test_download_makes_folders_that_pass_the_check_and_fetches_nothing_twice(
+    official, tmp_path, capsys
+):
+    layouts = run(tmp_path / "new" / "data", parts=("training", "test"))
     assert [layout.part for layout in layouts] == ["training", "test"]
     for layout in layouts:
         assert check(layout.root, layout.part, progress=False) == []
-    names = [name.replace(".zip", "") for part in FILES.values() for name in part]
-    assert left(layouts[0].root) == sorted(names)
+    assert left(layouts[0].root) == sorted(
+        name.replace(".zip", "") for name in official.files if name != "file"
+    )
+    assert "CC BY-NC 4.0" in capsys.readouterr().out
     assert len(official.requests) == 6
-    said = []
-    run(tmp_path / "new" / "data", official, said.append, parts=("training", "test"))
+    run(tmp_path / "new" / "data", parts=("training", "test"))
     assert len(official.requests) == 6
-    assert sum("there already" in line for line in said) == 6
+    assert capsys.readouterr().out.count("there already") == 6
 
 
 def test_download_goes_on_after_breaks_and_takes_away_what_a_killed_run_left(official, tmp_path):
     official.break_after = [50, 60, 70, 10_000, 80, 90, 100]
-    (layout,) = run(tmp_path / "data", official)
+    (layout,) = run(tmp_path / "data")
     assert official.break_after == []
     assert check(layout.root, progress=False) == []
     (layout.root / "MILK10k_Training_Input.zip").write_bytes(b"killed after unpacking")
     (layout.root / "MILK10k_Training_Metadata.csv.0123.part").write_bytes(b"of before")
-    run(tmp_path / "data", official)
+    run(tmp_path / "data")
     assert not [name for name in left(layout.root) if "zip" in name or "part" in name]
 
 
-def test_a_table_that_was_changed_since_is_told(official, tmp_path):
-    (layout,) = run(tmp_path / "data", official)
-    layout.metadata_csv.write_text(layout.metadata_csv.read_text() + "\n")
-    with pytest.raises(DownloadError, match=r"Metadata\.csv is not the .* Remove it"):
-        run(tmp_path / "data", official)
-
-
-def test_license_must_be_accepted_and_is_shown(official, tmp_path):
-    with pytest.raises(LicenseNotAcceptedError) as caught:
-        run(tmp_path / "data", official, accept_license=False)
+def test_license_must_be_accepted(official, tmp_path):
+    with pytest.raises(DownloadError) as caught:
+        run(tmp_path / "data", accept_license=False)
     for words in ("CC BY-NC 4.0", "commercial", "--accept-license", "10.34970/648456"):
         assert words in str(caught.value)
     assert official.requests == []
     assert not (tmp_path / "data").exists()
-    said = []
-    run(tmp_path / "data", official, said.append)
-    assert "CC BY-NC 4.0" in said[0]
 
 
 def test_a_damaged_archive_is_removed_and_fetched_anew(official, tmp_path):
     name = "MILK10k_Training_Input.zip"
     good = official.files[name]
     official.files[name] = good[:300] + b"\xff\xff\xff" + good[303:]
-    with pytest.raises(BadArchiveError, match=r"MILK10k_Training_Input\.zip.*was removed"):
-        run(tmp_path / "data", official)
+    with pytest.raises(DownloadError, match=r"MILK10k_Training_Input\.zip.*was removed"):
+        run(tmp_path / "data")
     assert not any("Input" in path for path in left(tmp_path / "data"))
     official.files[name] = good
-    (layout,) = run(tmp_path / "data", official)
+    (layout,) = run(tmp_path / "data")
     assert check(layout.root, progress=False) == []
 
 
-def test_a_missing_file_is_named(official, tmp_path):
-    del official.files["MILK10k_Training_Supplement.csv"]
-    with pytest.raises(DownloadError, match=r"404.*MILK10k_Training_Supplement\.csv"):
-        run(tmp_path / "data", official)
-
-
-def test_a_second_download_into_the_folder_is_refused(official, tmp_path):
-    from filelock import FileLock
-
-    (tmp_path / "data").mkdir()
+def test_a_second_download_into_the_folder_is_refused(tmp_path):
     with (
-        FileLock(tmp_path / "data" / ".download.lock"),
+        FileLock(tmp_path / ".download.lock"),
         pytest.raises(DownloadError, match="another download"),
     ):
-        run(tmp_path / "data", official)
+        run(tmp_path)
 
 
 def test_unknown_part(tmp_path):
     with pytest.raises(ValueError, match="validation"):
-        download(tmp_path, True, parts=("validation",))
+        run(tmp_path, parts=("validation",))
     with pytest.raises(ValueError, match="no part"):
-        download(tmp_path, True, parts=())
-    assert BASE_URL.startswith("https://")
+        run(tmp_path, parts=())

@@ -148,7 +148,11 @@ def test_other_formats_are_refused_whatever_they_are_called(opened, kind):
 
 def test_cut_files_are_truncated(opened):
     png = encoded(noise(), "PNG")
-    for content in (png[:-40], png[:20], png[: len(png) // 2] + png[-12:], b"\xff\xd8"):
+    jpeg = encoded(noise())
+    cut = [jpeg[:kept] for kept in (2, 60, len(jpeg) // 2, -40, -2, -1)]
+    zeroed = [part + bytes(len(jpeg) - len(part)) for part in cut]  # as after a broken copy
+    pngs = [png[:-40], png[:20], png[: len(png) // 2] + png[-12:]]
+    for content in [*cut, *zeroed, *pngs]:
         refused(opened, content, kinds.TRUNCATED_IMAGE, "end")
     refused(opened, b"", kinds.TRUNCATED_IMAGE, "0 bytes")
 

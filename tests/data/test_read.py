@@ -71,14 +71,6 @@ def test_test_part_has_no_label(milk_test_part):
     assert "MILK10k_Test_Input" in lesions["clinical_path"].iloc[0]
 
 
-def test_all_sites_missing(milk):
-    for row in milk.metadata:
-        row["site"] = row["age_approx"] = ""
-    lesions = read_lesions(milk.write())
-    assert lesions["site"].isna().all()
-    assert lesions["age_approx"].isna().all()
-
-
 def test_data_error_lists_all_faults(milk):
     milk.truth[0]["MEL"] = "1"
     milk.metadata[3]["sex"] = "x"
@@ -105,9 +97,3 @@ def test_supplement_is_not_asked_for_but_checked(milk):
     milk.layout.supplement_csv.write_text("isic_id\nISIC_1\n")
     with pytest.raises(DataError):
         read_lesions(milk.root)
-
-
-def test_damaged_images_are_not_decoded(milk):
-    milk.write()
-    milk.image(0).write_bytes(b"")
-    assert len(read_lesions(milk.root)) == 6

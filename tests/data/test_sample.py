@@ -5,7 +5,6 @@ import re
 import pandas as pd
 import pytest
 
-from jiadf.data import sample
 from jiadf.data.check import check
 from jiadf.data.layout import Layout
 from jiadf.data.sample import read_sample, sample_dir
@@ -47,9 +46,3 @@ def test_counts_are_those_of_the_readme_and_follow_its_rule(lesions, readme):
     rare = readme["fold"] <= 9
     assert (readme["drawn"] == eligible)[rare].all()
     assert set(readme["drawn"][~rare]) == {34}
-
-
-def test_a_sample_without_its_files_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(FileNotFoundError, match=r"lacks MILK10k_Training_Input, .*install jiadf"):
-        sample_dir()

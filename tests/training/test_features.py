@@ -61,7 +61,6 @@ def test_other_weights_are_other_features(images, tmp_path):
 
 
 def test_an_interrupted_extraction_goes_on(images, encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("jiadf.data.array_cache._NOTE_SECONDS", 0)
     monkeypatch.setattr(features, "_BATCH", 5)
     seen = []
 
@@ -75,7 +74,7 @@ def test_an_interrupted_extraction_goes_on(images, encoder, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         features_of(images, Dies(), tmp_path)
     resumed = features_of(images, Dies(), tmp_path)
-    assert sum(seen[6:]) == 15  # five of eight batches had been noted
+    assert sum(seen[6:]) == 15  # five of eight batches had been made
     np.testing.assert_allclose(resumed[:, 0], direct(images, encoder, 0), rtol=1e-3, atol=1e-4)
 
 
