@@ -81,10 +81,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(staged: Path, folder: Path) -> None:
-    """Move a finished folder to its place; what lay there goes when the new one is in.
-
-    ``staged`` lies on the same disk. If the move fails, the old folder is put back.
-    """
+    """Move a finished folder, on the same disk, into the place of an old one; all or nothing."""
     old = staged.with_name(f"{staged.name}.old")
     if folder.exists():
         folder.rename(old)

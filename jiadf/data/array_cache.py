@@ -24,15 +24,9 @@ def cached_array(
 ) -> np.ndarray:
     """Map the array (N, ...) in a file, which is made if it is not there, or not whole.
 
-    Parameters
-    ----------
-    path
-        The file, ``.npy``. One that is whole is read without a lock, from a folder that may belong
-        to somebody else.
-    length
-        Number of rows N.
-    rows
-        Called with the number of the first row to make; yields blocks of rows from there on.
+    ``rows`` is called with the number of the first row to make, and yields blocks of rows from
+    there on, ``length`` (N) in all. A file that is whole is read without a lock, from a folder that
+    may belong to somebody else.
     """
     if not _is_whole(path):
         path.parent.mkdir(parents=True, exist_ok=True)

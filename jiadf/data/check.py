@@ -34,19 +34,10 @@ def check(
 ) -> list[Fault]:
     """Check a data folder: its tables, its image files and, unless asked not to, every pixel.
 
-    The supplement may be missing; nothing in training needs it.
-
-    Parameters
-    ----------
-    root : path
-        The data folder.
-    part : {"training", "test"}, optional
-        Found out from the files when not given.
-    images : bool
-        Decode every image. Without it the image files must still be there, unless the whole
-        folder of images is absent: a folder of tables alone passes.
-    progress : bool
-        Show a progress bar while decoding.
+    The part, ``training`` or ``test``, is found out from the files when not given. The supplement
+    may be missing, as nothing in training needs it. With ``images`` every image is decoded.
+    Without, the image files must still be there, unless the whole folder of images is absent: a
+    folder of tables alone passes.
     """
     try:
         layout = Layout.detect(root, part)
@@ -99,10 +90,7 @@ def _check_pairs(metadata: pd.DataFrame, file: str) -> list[Fault]:
     types = metadata["image_type"].map({official: name for name, official in IMAGE_TYPES.items()})
     counts = Counter(zip(metadata["lesion_id"], types, strict=True))
     unclear = set(metadata["lesion_id"][types.isna()])  # told as an unknown category
-    remedy = (
-        "give each lesion one clinical and one dermoscopic row; lesions with one image go "
-        "into a table for `jiadf predict --table`"
-    )
+    remedy = "give each lesion one row of each type; `jiadf predict --table` takes single images"
     found = []
     for lesion, row in _first_rows(metadata, "lesion_id").items():
         having = [counts[lesion, name] for name in IMAGE_TYPES]

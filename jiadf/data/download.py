@@ -30,8 +30,8 @@ from jiadf.data.schema import is_safe_id
 from jiadf.files import DiskFullError, room_for
 
 BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges/milk10k/"
-RETRIES = 5  # tries that get no further, each after twice the wait
-FIRST_WAIT, TIMEOUT = 1.0, 30.0  # seconds
+TRIES = 6
+FIRST_WAIT, TIMEOUT = 1.0, 30.0  # seconds; each further wait is twice as long
 _CHUNK = 1 << 18  # bytes read at a time
 _RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # RuntimeError: an encrypted member, or an unknown compression.
@@ -114,32 +114,20 @@ def _get(target: Path, progress: bool) -> None:
 
 
 def fetch(url: str, target: Path, progress: bool = True) -> None:
-    """Fetch a file whole, going on from what an earlier try left of this version of it.
-
-    Raises
-    ------
-    DownloadError
-        If the server refuses the file, or the connection keeps breaking.
-    """
-    furthest, failures = _kept(target), 0
-    while True:
+    """Fetch a file whole, going on from what an earlier try left of this version of it."""
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
         try:
             _attempt(url, target, progress)
             return
-        except _Broken as broken:
-            failures = 1 if _kept(target) > furthest else failures + 1
-            furthest = max(furthest, _kept(target))
-            if failures > RETRIES:
-                raise DownloadError(
-                    f"{url} broke off {failures} times without getting any further ({broken}). "
-                    f"{_kept(target):,} bytes are kept: run the same command again to go on"
-                ) from broken
-            time.sleep(FIRST_WAIT * 2 ** (failures - 1))
-
-
-def _kept(target: Path) -> int:
-    """Count the bytes of a file that lie there already."""
-    return sum(part.stat().st_size for part in target.parent.glob(f"{target.name}.*.part"))
+        except _Broken as error:
+            broken = error  # Python forgets `error` here
+    kept = sum(part.stat().st_size for part in target.parent.glob(f"{target.name}.*.part"))
+    raise DownloadError(
+        f"{url} broke off {TRIES} times ({broken}). {kept:,} bytes are kept: run the same command "
+        "again to go on"
+    ) from broken
 
 
 def _attempt(url: str, target: Path, progress: bool) -> None:

@@ -32,17 +32,9 @@ NOT_AN_IMAGE = "not an image"
 class Fault:
     """One thing wrong with a data folder, in characters that a terminal can print.
 
-    Attributes
-    ----------
-    kind : str
-        One of the constants above.
-    file : str
-        The table, relative to the data folder; for a fault of an image, the image.
-    row : int or None
-        Line of the table, the header being line 1; for a fault of an image, the line of the
-        metadata that names it. None where a whole file is at fault.
-    message, remedy : str
-        What is wrong, naming the value found, and what to do about it.
+    ``file`` is the table, relative to the data folder, and ``row`` its line, the header being line
+    1; for a fault of an image, the image, and the line of the metadata that names it. ``row`` is
+    None where a whole file is at fault. ``message`` says what is wrong, naming the value found.
     """
 
     kind: str

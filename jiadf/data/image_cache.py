@@ -50,12 +50,8 @@ def cache_images(
 ) -> CachedImages:
     """Return whole images resized to ``size`` x ``size`` (paper, A.2), decoding them if need be.
 
-    ``cache_dir`` is where caches lie, :func:`default_cache_dir` if None.
-
-    Raises
-    ------
-    jiadf.data.open_image.ImageError
-        If a file is not a readable image; names the file.
+    Caches lie in ``cache_dir``, :func:`default_cache_dir` if None. An
+    :class:`jiadf.data.open_image.ImageError` names a file that is not a readable image.
     """
     paths = list(paths)
     key = content_key(paths, size)

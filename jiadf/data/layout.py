@@ -5,7 +5,7 @@ The official layout, for the part ``Training`` or ``Test``::
     MILK10k_Training_Input/<lesion_id>/<isic_id>.jpg
     MILK10k_Training_Metadata.csv
     MILK10k_Training_GroundTruth.csv      (training only)
-    MILK10k_Training_Supplement.csv       (training only; nothing in training needs it)
+    MILK10k_Training_Supplement.csv       (training only; may be missing)
 """
 
 from dataclasses import dataclass

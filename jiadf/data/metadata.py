@@ -1,14 +1,10 @@
 """Turn a lesion's metadata into a vector, with everything learned from the training part only.
 
-The vector is, in order: age, scaled by the training mean and standard deviation (a missing age is
-put at the mean); a flag for missing age; one-hot sex, site and skin tone over the categories of the
-schema; a flag for missing site; and, unless switched off, the seven MONET scores of the clinical
-and of the dermoscopic image, standardised likewise (a missing one is put at the mean). A
-category outside the schema, or missing where a flag stands for it, is all zeros in its one-hot
-block.
-
-The fitted encoder is saved as JSON with the names of its columns, so a run can be read without
-this code.
+The vector is, in order: age; a flag for missing age; one-hot sex, site and skin tone over the
+categories of the schema; a flag for missing site; and, unless switched off, the seven MONET scores
+of the clinical and of the dermoscopic image. Numbers are standardised by the training part's mean
+and deviation; a missing one is put at the mean. A category outside the schema, or missing where a
+flag stands for it, is all zeros in its one-hot block.
 """
 
 import json

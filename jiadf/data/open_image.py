@@ -83,8 +83,8 @@ def _read(path: str | os.PathLike) -> bytes:
     try:
         content = read_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        message = "there is no such file"
-        raise ImageError(kinds.MISSING_IMAGE, message, "correct the path") from error
+        found = "there is no such file"
+        raise ImageError(kinds.MISSING_IMAGE, found, "correct the path") from error
     except (OSError, ValueError) as error:
         message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise ImageError(kinds.NOT_AN_IMAGE, message, "make it a file that you may read") from error

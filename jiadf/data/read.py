@@ -20,15 +20,9 @@ def read_lesions(
 ) -> pd.DataFrame:
     """Read the tables of a data folder, checked.
 
-    Parameters
-    ----------
-    root : path
-        A folder in the official layout (see ``jiadf.data.layout``).
-    part : {"training", "test"}, optional
-        Training where the folder has a training metadata table, else test, when not given.
-    image_files : bool
-        Whether the image files must be there. They are not decoded; ``jiadf.data.check.check``
-        does that.
+    ``part``, ``training`` or ``test``, is found out from the files when not given. The images are
+    not decoded (:func:`jiadf.data.check.check` does that); without ``image_files`` they may be
+    missing.
 
     Returns
     -------

@@ -1,16 +1,12 @@
 """Deal lesions into folds: stratified by class, grouped by lesion, seeded.
 
-Lesions are put in the order of their ids, shuffled within each class, laid out class after class,
-and dealt to the folds like cards: the order of a table does not matter. Every class is then spread
-over the folds with counts that differ by at most one, and so are the fold sizes. Classes are laid
-out malignant first, the most frequent first within each group (:data:`DEAL_ORDER`); with that fixed
-order the counts do not depend on the seed, only the lesions do. Fold 1 of five, held out from the
-5,240 training lesions, leaves exactly the class counts of the paper's Table 4. The order is ours,
-chosen so that it does: rounding 80 % of each class would keep 2,018 BCC and 378 SCCKA, where the
-table has 2,017 and 379.
-
-A row of the lesion table is a lesion with both of its images, so the split is grouped by lesion by
-construction.
+Lesions are put in the order of their ids, shuffled within each class, laid out class after class
+in a fixed order, and dealt to the folds like cards. Each class's counts then differ by at most one
+between folds, and so do the fold sizes; they do not depend on the seed, only the lesions do. Fold 1
+of five, held out from the 5,240 training lesions, leaves exactly the counts of the paper's Table 4.
+The order is ours, chosen so that it does: rounding 80 % of each class would keep 2,018 BCC and 378
+SCCKA, where the table has 2,017 and 379. A row of the lesion table is a lesion with both of its
+images, so that the split is grouped by lesion.
 """
 
 import numpy as np

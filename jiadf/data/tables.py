@@ -37,13 +37,8 @@ def read_written(path: Path) -> pd.DataFrame:
 def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
     """Read a CSV file and hold it against a schema.
 
-    Returns
-    -------
-    table : DataFrame or None
-        The columns of the schema that the file has, as text or float64 (NaN where a cell is no
-        number), under their line numbers; None if the file cannot be read as a table at all.
-    faults : list of Fault
-        Everything wrong with the file, by row.
+    Returns the columns of the schema that the file has, as text or float64 (NaN where a cell is no
+    number), under their line numbers, or None if it is no table at all; and its faults, by row.
     """
     cells, found = read_cells(path)
     if cells is None:

@@ -99,8 +99,8 @@ def waits(monkeypatch):
 
 @pytest.fixture
 def get(server, tmp_path, monkeypatch):
-    def run(retries=5):
-        monkeypatch.setattr(module, "RETRIES", retries)
+    def run(tries=6):
+        monkeypatch.setattr(module, "TRIES", tries)
         fetch(server.url + "file", tmp_path / "file", progress=False)
         return (tmp_path / "file").read_bytes()
 
@@ -119,13 +119,13 @@ def test_a_broken_connection_is_resumed(get, server, waits):
     server.break_after = [300_000, 200_000]
     assert get() == CONTENT
     assert server.requests == [("file", None), ("file", "bytes=300000-"), ("file", "bytes=500000-")]
-    assert waits == [1.0, 1.0]  # each try got further, so the wait does not grow
+    assert waits == [1.0, 2.0]
 
 
 def test_a_later_run_resumes(get, server, tmp_path):
     server.break_after = [300_000]
     with pytest.raises(DownloadError, match=r"300,000 bytes are kept.*run the same"):
-        get(retries=0)
+        get(tries=1)
     (part,) = left(tmp_path)
     assert part.endswith(".part")
     assert get() == CONTENT
@@ -136,7 +136,7 @@ def test_a_later_run_resumes(get, server, tmp_path):
 def test_a_complete_part_of_a_killed_run_is_not_asked_for_again(get, server, tmp_path):
     server.break_after = [300_000]
     with pytest.raises(DownloadError):
-        get(retries=0)
+        get(tries=1)
     (tmp_path / left(tmp_path)[0]).write_bytes(CONTENT)
     assert get() == CONTENT
     assert len(server.requests) == 1
@@ -145,7 +145,7 @@ def test_a_complete_part_of_a_killed_run_is_not_asked_for_again(get, server, tmp
 def test_tries_are_bounded_and_wait_longer_each_time(get, server, waits):
     server.break_after = [0] * 100
     with pytest.raises(DownloadError, match="broke off 5 times"):
-        get(retries=4)
+        get(tries=5)
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -157,13 +157,13 @@ def test_what_cannot_be_resumed_starts_over_but_not_for_ever(get, server, tmp_pa
     (tmp_path / "file").unlink()
     server.break_after = [300_000, 200_000] * 100
     with pytest.raises(DownloadError, match="broke off"):
-        get(retries=3)
+        get(tries=4)
 
 
 def test_a_file_that_changed_meanwhile_starts_over(get, server):
     server.break_after = [300_000]
     with pytest.raises(DownloadError):
-        get(retries=0)
+        get(tries=1)
     server.files["file"], server.etag = CONTENT[::-1], '"two"'
     assert get() == CONTENT[::-1]
 
@@ -189,7 +189,7 @@ def test_a_busy_server_is_tried_again_and_404_is_told_at_once(get, server, waits
 def test_no_server(get, server):
     server.http.server_close()
     with pytest.raises(DownloadError, match="broke off 2 times"):
-        get(retries=1)
+        get(tries=2)
 
 
 def test_a_web_page_is_not_taken_for_a_file(get, server, tmp_path):
@@ -209,7 +209,7 @@ def test_too_little_room_is_told_before_anything_is_written(get, tmp_path, monke
 def test_a_full_disk_keeps_the_part(get, server, tmp_path, monkeypatch):
     server.break_after = [300_000]
     with pytest.raises(DownloadError):
-        get(retries=0)
+        get(tries=1)
     part = tmp_path / left(tmp_path)[0]
     real = Path.open
     with monkeypatch.context() as patch:
