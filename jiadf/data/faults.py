@@ -97,4 +97,9 @@ def format_faults(faults: Iterable[Fault], examples: int | None = 5) -> str:
             lines.append(f"  remedy: {remedies.pop()}")
         blocks.append("\n".join(lines))
     total = sum(map(len, groups.values()))
-    return "\n\n".join([*blocks, f"{total:,} in all."])
+    blocks.append(f"{_count(total, 'fault')} of {_count(len(groups), 'kind')}.")
+    return "\n\n".join(blocks)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -389,7 +389,7 @@ def test_format_faults():
     assert f"{METADATA}, row 4: value 4" in text
     assert "row 5" not in text
     assert "... and 4 more" in text
-    assert text.endswith("8 in all.")
+    assert text.endswith("8 faults of 2 kinds.")
     assert "row 8" in format_faults(faults_of(7), examples=None)
     assert format_faults(faults_of(7)).count("mend it") == 1
     assert format_faults([]) == "No faults."
