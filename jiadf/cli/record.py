@@ -44,8 +44,8 @@ def record_command(
     """
     from jiadf.data.read import read_lesions
     from jiadf.evaluation.predictions import results_folder, write_lesions, write_predictions
-    from jiadf.evaluation.record import lesion_table, record_grid_predictions
     from jiadf.training.grid import load_grid
+    from jiadf.training.record import lesion_table, record_grid_predictions
 
     folder = results_folder() if out is None else out
     lesions = read_lesions(data, "training", image_files=False)

@@ -1,7 +1,7 @@
 """Make a record of predictions from the run folders of a grid; ``jiadf record`` does it.
 
 Each finished run left ``predictions.csv``; here its scored lesions
-(:attr:`jiadf.training.grid.Grid. scored_part`) are put together, system by system and seed by
+(:attr:`jiadf.training.grid.Grid.scored_part`) are put together, system by system and seed by
 seed. Nothing is predicted anew.
 """
 
@@ -28,25 +28,11 @@ _TECHNICAL = frozenset({"device", "images_on", "num_workers", "checkpoint_every"
 
 
 def lesion_table(lesions: pd.DataFrame, data: str | Path) -> pd.DataFrame:
-    """Lay out the lesion table that stands beside records.
+    """Lay out the lesion table that stands beside records, indexed by ``lesion_id``.
 
-    Parameters
-    ----------
-    lesions
-        As of :func:`jiadf.data.read.read_lesions`, labelled.
-    data
-        Their data folder. Its supplement says what the close-up's diagnosis is and how it was
-        confirmed; without a supplement these columns are empty.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``lesion_id``: ``label``, ``fold`` of the standard split into five, attributes.
-
-    Raises
-    ------
-    jiadf.data.faults.DataError
-        If the supplement is faulty.
+    The supplement of the folder `data` says what the close-up's diagnosis is and how it was
+    confirmed; without a supplement these columns are empty. A faulty one raises
+    :class:`jiadf.data.faults.DataError`.
     """
     table = lesions[["label"]].assign(fold=assign_folds(lesions["label"]))
     table[list(LESION_COLUMNS)] = lesions[list(LESION_COLUMNS)]
@@ -79,20 +65,18 @@ def record_grid_predictions(
     lesions
         The table that the runs were trained on.
     branches
-        Names of the systems whose branches are recorded too, probabilities and weights.
+        Systems whose branches are recorded too, probabilities and weights.
     systems
-        Names of the systems that are recorded; all if None.
+        Systems that are recorded; all if None.
     allow_missing
         Leave out systems with a run that is not finished, instead of raising.
 
     Returns
     -------
-    table : pandas.DataFrame
-        A row a system, seed and lesion, for :func:`jiadf.evaluation.predictions.write_predictions`.
-    provenance : dict
-        Data, commit, device, packages, protocol, parameters by system and the rest. Where runs
-        differ in one of these, all that there were, joined by commas. Systems that were left out
-        stand under ``not_recorded`` with the reason.
+    table, provenance
+        For :func:`jiadf.evaluation.predictions.write_predictions`. Where runs differ in data,
+        commit, device or packages, all that there were, joined by commas. Systems that were left
+        out stand under ``not_recorded`` with the reason.
 
     Raises
     ------
@@ -111,10 +95,8 @@ def record_grid_predictions(
     kept = [name for name in wanted if name not in unfinished]
     runs = checked_runs(grid, runs_dir, lesions, kept if allow_missing and kept else wanted)
     tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in runs]
-    provenance = record_provenance(grid, runs)
-    if unfinished:
-        provenance["not_recorded"] = unfinished
-    return pd.concat(tables, ignore_index=True), provenance
+    left_out = {"not_recorded": unfinished} if unfinished else {}
+    return pd.concat(tables, ignore_index=True), record_provenance(grid, runs) | left_out
 
 
 def checked_runs(
@@ -138,15 +120,14 @@ def checked_runs(
 
 def _unfinished(runs: Sequence[GridRun]) -> dict[str, str]:
     """Return the systems with a run that is not finished, and which of their runs these are."""
-    missing: dict[str, list[GridRun]] = {}
-    for run in runs:
-        if not Run(run.path).finished:
-            missing.setdefault(run.system, []).append(run)
-    return {
-        system: f"{len(lacking)} of {sum(run.system == system for run in runs)} runs, the first "
-        f"{lacking[0].path}" + (f" ({lacking[0].failure})" if lacking[0].failure else "")
-        for system, lacking in missing.items()
-    }
+    reasons = {}
+    for system in dict.fromkeys(run.system for run in runs):
+        its = [run for run in runs if run.system == system]
+        if lacking := [run for run in its if not Run(run.path).finished]:
+            reason = f"{len(lacking)} of {len(its)} runs, the first {lacking[0].path}"
+            failure = lacking[0].failure
+            reasons[system] = f"{reason} ({failure})" if failure else reason
+    return reasons
 
 
 def _check_run(run: GridRun, data: str) -> None:
@@ -173,8 +154,8 @@ def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
     columns = list(CLASSES)
     if with_branches:
         there = [name for name in BRANCHES if set(branch_columns(name)) <= set(table.columns)]
-        weighted = [c for name in BRANCHES if (c := f"weight_{name}") in table.columns]
-        lacking = {c.removeprefix("weight_") for c in weighted} - set(there)
+        weighted = [name for name in BRANCHES if f"weight_{name}" in table.columns]
+        lacking = set(weighted) - set(there)
         if lacking or not there:
             branch = ", ".join(sorted(lacking)) or "any branch"
             raise RecordError(
@@ -182,40 +163,30 @@ def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
                 "joint_MEL). Remedy: train the run anew with this version, or record the system "
                 "without its branches."
             )
-        columns += [c for name in there for c in branch_columns(name)] + weighted
-    return table[columns].assign(**record_keys(run)).reset_index()
-
-
-def record_keys(run: GridRun) -> dict[str, Any]:
-    """Return what a record says of a run in each of its rows."""
-    return {"system": run.system, "seed": run.seed, "fold": run.fold}
+        columns += [column for name in there for column in branch_columns(name)]
+        columns += [f"weight_{name}" for name in weighted]
+    table = table[columns].assign(system=run.system, seed=run.seed, fold=run.fold)
+    return table.reset_index()
 
 
 def record_provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
     """Return where and from what these runs were made."""
     environments = [Run(run.path).environment for run in runs]
-    seconds: dict[str, list[float]] = {}
-    for run, environment in zip(runs, environments, strict=True):
-        seconds.setdefault(run.system, []).append(environment["seconds"])
-    systems = list(seconds)
-
-    def joined(key: str) -> Any:
-        return _join([environment[key] for environment in environments])
-
+    names = [run.system for run in runs]
+    seconds = pd.Series([environment["seconds"] for environment in environments], names)
+    by_system = seconds.groupby(level=0, sort=False).mean().round(1)
+    shared = ("data", "git_commit", "device", "packages")
     return {
-        "data": joined("data"),
-        "git_commit": joined("git_commit"),
-        "device": joined("device"),
-        "packages": joined("packages"),
+        **{key: _join([environment[key] for environment in environments]) for key in shared},
         "regime": _join([run.parameters.regime for run in runs]),
         "protocol": grid.protocol,
         "seeds": grid.seeds,
         "folds": sorted({run.fold for run in runs}),
-        "systems": systems,
-        "parameters": {system: grid.base | grid.systems[system] for system in systems},
+        "systems": list(by_system.index),
+        "parameters": {system: grid.base | grid.systems[system] for system in by_system.index},
         "runs": len(runs),
-        "seconds": round(sum(map(sum, seconds.values())), 1),
-        "seconds_a_run": {name: round(sum(s) / len(s), 1) for name, s in seconds.items()},
+        "seconds": round(float(seconds.sum()), 1),
+        "seconds_a_run": by_system.to_dict(),
         "date": date.today().isoformat(),
     }
 

@@ -11,9 +11,9 @@ from jiadf.cli import app
 from jiadf.config import ParameterError
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.predictions import load_lesions, load_predictions, models
-from jiadf.evaluation.record import lesion_table, record_grid_predictions
 from jiadf.evaluation.schema import RecordError, branch_columns
 from jiadf.training.grid import load_grid, run_grid
+from jiadf.training.record import lesion_table, record_grid_predictions
 from jiadf.training.run_folder import Run
 from tests.conftest import TINY
 
