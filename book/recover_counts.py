@@ -54,7 +54,7 @@ def consistent_counts(rates: dict[str, float], lesions: int = LESIONS) -> list[C
 
 def read_rates() -> dict[str, dict[str, float]]:
     """Read the paper's Table 5 as class -> metric -> value."""
-    table = paper_table(5, names="ours").drop(columns="mean")
+    table = paper_table(5).drop(columns="mean")
     return {name: table[name].to_dict() for name in table}
 
 

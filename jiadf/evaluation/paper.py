@@ -2,14 +2,10 @@
 
 The tables are CSV files in ``book/results/paper`` (its README says where they come from).  They
 belong to the book and are not installed with the package, so this module works from a clone of the
-repository (an editable install), or with a folder given.
+repository (an editable install)::
 
-    >>> from jiadf.evaluation.paper import paper_table
-    >>> paper_table(1, names="ours").loc["JI-ADF (ours)", "macro_ap"]  # doctest: +SKIP
-    0.543
+    paper_table(1).loc["JI-ADF (ours)", "macro_ap"]  # 0.543
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -69,98 +65,25 @@ PAPER_TO_SYSTEM = {
 }
 
 
-def _existing(directory: str | Path | None, name: str) -> Path:
-    path = Path(directory or PAPER_DIR) / name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: run from a clone of the repository, installed with "
-            "`pip install -e .`, or give the folder as `directory`"
-        )
-    return path
+def paper_table(n: int) -> pd.DataFrame:
+    """Load one of the paper's tables of results, its first column as index.
 
-
-def paper_table(n: int, names: str = "paper", directory: str | Path | None = None) -> pd.DataFrame:
-    """Load one of the paper's tables of results.
-
-    Parameters
-    ----------
-    n : {1, 2, 3, 5}
-        1 compares methods, 2 modality subsets, 3 the paths of MMFA, 5 classes.
-    names : {"paper", "ours"}
-        Keep the paper's names, or use those of :func:`jiadf.evaluation.metrics.summary` for the
-        columns of Tables 1 to 3, and those of :func:`jiadf.evaluation.metrics.class_table`
-        for the rows and the mean of Table 5.
-    directory : path, optional
-        Folder of the CSV files; the repository's ``book/results/paper`` if not given.
-
-    Returns
-    -------
-    DataFrame
-        The table's first column is the index.
-
-    Raises
-    ------
-    ValueError
-        If there is no such table, or `names` is neither of the two.
-    FileNotFoundError
-        If the CSV files are not there.
+    1 compares methods, 2 modality subsets, 3 the paths of MMFA: their columns are named as in
+    :func:`jiadf.evaluation.metrics.summary`. 5 compares classes, and has a row a metric of
+    :data:`jiadf.evaluation.metrics.BENCHMARK_METRICS`.
     """
     if n not in TABLES:
         raise ValueError(
             f"there is no results table {n}; there are {TABLES} (Table 4 is "
             "jiadf.data.schema.PAPER_TABLE4)"
         )
-    if names not in ("paper", "ours"):
-        raise ValueError(f"names is {names!r}; it must be 'paper' or 'ours'")
-    table = pd.read_csv(_existing(directory, f"table{n}.csv"), index_col=0)
-    if names == "paper":
-        return table
+    file = PAPER_DIR / f"table{n}.csv"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is missing: run from a clone of the repository, installed with "
+            "`pip install -e .`"
+        )
+    table = pd.read_csv(file, index_col=0)
     if n == 5:
         return table.rename(index=PAPER_TO_METRIC, columns={"Mean": "mean"}).rename_axis("metric")
     return table.rename(columns=PAPER_TO_SUMMARY)
-
-
-def claims(source: str | None = None, directory: str | Path | None = None) -> pd.DataFrame:
-    """Load what the ablations of the paper say beats what.
-
-    Parameters
-    ----------
-    source : {"Table 2", "Table 3", "Figure 3"}, optional
-        Only the claims about this table or figure.
-    directory : path, optional
-        Folder of the CSV files; the repository's ``book/results/paper`` if not given.
-
-    Returns
-    -------
-    DataFrame
-        A row a claim and metric: `id`, `source`, `section`, `claim` (in our words), `better`,
-        `worse` (values of :data:`PAPER_TO_SYSTEM`), `metric` (of
-        :func:`jiadf.evaluation.metrics.summary`), and what the paper printed for the two,
-        `printed_better` and `printed_worse`: NaN for Figure 3, which has no numbers.
-
-    Raises
-    ------
-    ValueError
-        If there is no claim about `source`.
-    FileNotFoundError
-        If the CSV files are not there.
-    """
-    table = pd.read_csv(_existing(directory, "claims.csv"), dtype=str)
-    if source is not None and source not in set(table["source"]):
-        there = ", ".join(table["source"].unique())
-        raise ValueError(f"there are no claims about {source!r}; there are about {there}")
-    if source is not None:
-        table = table[table["source"] == source]
-    table = table.assign(metric=table.pop("metrics").str.split()).explode("metric")
-    printed = {
-        f"Table {n}": paper_table(n, "ours", directory).rename(index=PAPER_TO_SYSTEM)
-        for n in (2, 3)
-    }
-    for side in ("better", "worse"):
-        table[f"printed_{side}"] = [
-            printed[row.source].loc[getattr(row, side), row.metric]
-            if row.source in printed
-            else float("nan")
-            for row in table.itertuples()
-        ]
-    return table.reset_index(drop=True)

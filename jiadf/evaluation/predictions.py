@@ -50,23 +50,20 @@ class Predictions:
 
     Attributes
     ----------
-    model
-        Its name in the record.
     y_true
         Class index of each lesion, in the order of :data:`jiadf.data.schema.CLASSES`, int64 (N,).
     y_prob
-        Probabilities under one seed, the one wanted or else the first, float64 (N, K); each row
-        sums to 1.
+        Probabilities under the first seed, float64 (N, K); each row sums to 1.
     by_seed
         The same under every seed, float64 (S, N, K).
     seeds
-        The seeds, ascending.
+        Ascending.
     branches
         Probabilities of each branch, float64 (S, N, K) by name; empty if not recorded.
     weights
         Branch weights, float64 (S, N, b), in the order of `weight_names`; None if not recorded.
     weight_names
-        Names of the b branches that are weighted.
+        The b branches that are weighted.
     lesions
         Indexed by ``lesion_id``, in the order of the rows above: ``label``, ``fold``,
         ``age_approx`` (years), ``sex``, ``skin_tone_class`` (0 very dark to 5 very light),
@@ -76,7 +73,6 @@ class Predictions:
         Where, when and from what the record was made.
     """
 
-    model: str
     y_true: np.ndarray
     y_prob: np.ndarray
     by_seed: np.ndarray
@@ -93,13 +89,7 @@ class Predictions:
 
 
 def results_folder(folder: str | Path | None = None) -> Path:
-    """Return the folder of the records: the one given, or the repository's ``book/results``.
-
-    Raises
-    ------
-    RecordError
-        If none is given and the package does not lie in its repository, or it is not there.
-    """
+    """Return the folder of the records: the one given, or the repository's ``book/results``."""
     if folder is None:
         folder = _CHECKOUT / "book" / "results"
         if not folder.is_dir():
@@ -125,10 +115,7 @@ def models(name: str, folder: str | Path | None = None) -> list[str]:
 
 
 def load_predictions(
-    name: str,
-    model: str | None = None,
-    folder: str | Path | None = None,
-    seed: int | None = None,
+    name: str, model: str | None = None, folder: str | Path | None = None
 ) -> Predictions:
     """Read what a model says of the lesions of a record.
 
@@ -140,13 +127,11 @@ def load_predictions(
         One of its systems; may be left out if there is but one.
     folder
         Where records lie; the repository's ``book/results`` if None.
-    seed
-        The training seed whose probabilities are ``y_prob``; the first if None.
 
     Raises
     ------
     RecordError
-        For a record, model or seed that is not there, naming those there are; for a file that is
+        For a record or model that is not there, naming those there are; for a file that is
         damaged, foreign or lacks another one, naming file and remedy.
     """
     file = _record_file(name, folder)
@@ -158,8 +143,6 @@ def load_predictions(
     table = check_predictions(table, str(file), _RESTORE)
     table = table.sort_values(["seed", "lesion_id"], ignore_index=True)
     seeds = tuple(int(value) for value in table["seed"].unique())
-    if seed is not None and seed not in seeds:
-        raise RecordError(f"{file}: there is no seed {seed}; it has {', '.join(map(str, seeds))}.")
 
     first = table[table["seed"] == seeds[0]].set_index("lesion_id")
     lesions = load_lesions(file.parent)
@@ -175,19 +158,18 @@ def load_predictions(
         values = np.maximum(by_seed(columns), LEAST)  # (S, N, K)
         return values / values.sum(-1, keepdims=True)
 
-    recorded = table.columns[table.notna().any()]
+    recorded = set(table.columns[table.notna().any()])
     weighted = tuple(branch for branch in BRANCHES if f"weight_{branch}" in recorded)
     probabilities = normalised(list(CLASSES))
     return Predictions(
-        model=table["system"].iloc[0],
         y_true=pd.Categorical(lesions["label"], categories=CLASSES).codes.astype(np.int64),
-        y_prob=probabilities[0 if seed is None else seeds.index(seed)],
+        y_prob=probabilities[0],
         by_seed=probabilities,
         seeds=seeds,
         branches={
             branch: normalised(columns)
             for branch in BRANCHES
-            if set(columns := branch_columns(branch)) <= set(recorded)
+            if recorded.issuperset(columns := branch_columns(branch))
         },
         weights=by_seed([f"weight_{branch}" for branch in weighted]) if weighted else None,
         weight_names=weighted,
@@ -201,13 +183,14 @@ def load_provenance(name: str, folder: str | Path | None = None) -> dict[str, An
     file = _record_file(name, folder).with_suffix(".json")
     try:
         provenance = json.loads(file.read_text(encoding="utf-8"))
+        digest = provenance.get("sha256")
     except FileNotFoundError:
         raise RecordError(f"{file}: no such file. Remedy: {_RESTORE}.") from None
     except ValueError as error:
         raise RecordError(f"{file}: is not JSON ({error}). Remedy: {_RESTORE}.") from None
-    if not isinstance(provenance, dict):
-        raise RecordError(f"{file}: is not a record's provenance. Remedy: {_RESTORE}.")
-    if provenance.get("sha256") != _digest(file.with_suffix(".parquet")):
+    except AttributeError:
+        raise RecordError(f"{file}: is not a record's provenance. Remedy: {_RESTORE}.") from None
+    if digest != _digest(file.with_suffix(".parquet")):
         raise RecordError(
             f"{file}: is of another table than {name}.parquet, which was changed since, or whose "
             f"writing was broken off between the two. Remedy: {_RESTORE}."
@@ -227,28 +210,18 @@ def load_lesions(folder: str | Path | None = None) -> pd.DataFrame:
     return check_lesions(_read(file), str(file), _RESTORE).set_index("lesion_id")
 
 
-def write_lesions(folder: str | Path, table: pd.DataFrame) -> Path:
+def write_lesions(folder: str | Path, table: pd.DataFrame) -> None:
     """Write a folder's lesion table, or make sure that the one there is the same.
 
-    Parameters
-    ----------
-    folder
-        Where the records are to lie; made if it is not there.
-    table
-        The columns of :func:`load_lesions`, with ``lesion_id`` as index or column.
-
-    Raises
-    ------
-    RecordError
-        If a column or value is wrong, or the folder's table has another content.
+    ``table`` is as :func:`load_lesions` reads it. Raises :class:`RecordError` if a value is wrong
+    or the folder's table has another content.
     """
     file = Path(folder) / LESIONS_FILE
     remedy = "give one row a lesion, with the attributes that its data folder has"
-    table = table.reset_index() if table.index.name == "lesion_id" else table
-    table = check_lesions(table, str(file), remedy).sort_values("lesion_id", ignore_index=True)
+    table = check_lesions(table.reset_index(), str(file), remedy)
+    table = table.sort_values("lesion_id", ignore_index=True)
     if not file.exists():
-        _write(file, table)
-        return file
+        return _write(file, table)
     there = load_lesions(folder)
     try:
         pd.testing.assert_frame_equal(there, table.set_index("lesion_id"), rtol=0, atol=0)
@@ -258,20 +231,17 @@ def write_lesions(folder: str | Path, table: pd.DataFrame) -> Path:
             f"{len(table):,} now). Remedy: give another folder with --out, or delete the file if "
             "all records beside it are made anew from these data."
         ) from None
-    return file
 
 
 def write_predictions(
     folder: str | Path, name: str, table: pd.DataFrame, provenance: Mapping[str, Any]
 ) -> Path:
-    """Write a record, its table and then its provenance, each whole or not at all.
+    """Write a record beside its lesion table: the predictions, then the provenance, each whole.
 
     Parameters
     ----------
-    folder
-        Where it is to lie, beside the lesion table (:func:`write_lesions`).
-    name
-        Of the record and its two files.
+    folder, name
+        Where it is to lie (:func:`write_lesions` first), and the name of its two files.
     table
         The columns of :mod:`jiadf.evaluation.schema`. Probabilities are rounded here.
     provenance

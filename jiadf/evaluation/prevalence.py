@@ -16,23 +16,10 @@ HIDDEN_TEST_COUNTS = dict(zip(CLASSES, (71, 61, 7, 100, 6, 11, 10, 39, 52, 117, 
 
 
 def hidden_test_weights(y_true: np.ndarray) -> np.ndarray:
-    """Weigh lesions so that classes are as frequent as in the hidden test set.
+    """Weigh lesions (N,), with mean 1, so that classes are as frequent as in the hidden test set.
 
-    Parameters
-    ----------
-    y_true : (N,) int array
-        Class index of each lesion, in the order of :data:`jiadf.data.schema.CLASSES`.
-
-    Returns
-    -------
-    (N,) float array
-        Positive, with mean 1, the same for all lesions of a class. A class that `y_true` lacks is
-        left out of the mix, and the others keep their proportions.
-
-    Raises
-    ------
-    ValueError
-        If there is no lesion, or a class index is out of range.
+    A class that `y_true`, indices into the eleven classes, lacks is left out of the mix, and the
+    others keep their proportions.
     """
     y_true = np.asarray(y_true)
     if y_true.ndim != 1 or not len(y_true):
@@ -43,6 +30,5 @@ def hidden_test_weights(y_true: np.ndarray) -> np.ndarray:
             f"{len(CLASSES) - 1}."
         )
     here = np.bincount(y_true, minlength=len(CLASSES))
-    there = np.array([HIDDEN_TEST_COUNTS[code] for code in CLASSES])
-    weights = (there / np.maximum(here, 1))[y_true]
+    weights = (np.array(list(HIDDEN_TEST_COUNTS.values())) / np.maximum(here, 1))[y_true]
     return weights / weights.mean()

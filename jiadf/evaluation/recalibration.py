@@ -22,8 +22,6 @@ and the offsets; with ten lesions of a class the diagonal needs it too. The stre
 cross-validation within the lesions given. Classes that these lesions lack keep their place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -35,14 +33,34 @@ from jiadf.evaluation.metrics import check_predictions
 
 METHODS = ("temperature", "vector", "dirichlet", "isotonic")
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)  # from the strongest
-_FLOOR = 1e-12
+_FLOOR = 1e-12  # of a probability whose logarithm is taken
 _SPLITS = 4
-Recalibrate = Callable[[np.ndarray], np.ndarray]
 
 
-def log_posterior(y_prob: np.ndarray) -> np.ndarray:
-    """Logarithm of probabilities, floored at 1e-12."""
-    return np.log(np.maximum(y_prob, _FLOOR))
+def fit_recalibration(method: str, y_prob, y_true) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit one of :data:`METHODS` on lesions that will not be scored.
+
+    Returns
+    -------
+    function
+        (M, K) probabilities to (M, K) probabilities, each row summing to one.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    y_true, y_prob = check_predictions(y_true, y_prob)
+    if method == "isotonic":
+        return _fit_isotonic(y_prob, y_true)
+    temperature = fit_temperature(y_prob, y_true)
+
+    def cooled(given: np.ndarray) -> np.ndarray:
+        return log_softmax(np.log(np.maximum(given, _FLOOR)) / temperature, axis=1)
+
+    if method == "temperature":
+        return lambda given: np.exp(cooled(given))
+    scores, diagonal = cooled(y_prob), method == "vector"
+    strength = choose_strength(scores, y_true, diagonal)
+    matrix, offsets = fit_affine(scores, y_true, strength, diagonal)
+    return lambda given: np.exp(log_softmax(cooled(given) @ matrix.T + offsets, axis=1))
 
 
 def mean_nll(log_prob: np.ndarray, y_true: np.ndarray) -> float:
@@ -53,7 +71,7 @@ def mean_nll(log_prob: np.ndarray, y_true: np.ndarray) -> float:
 def fit_temperature(y_prob, y_true) -> float:
     """Return the T, within 0.05 to 20, that minimises the NLL of ``softmax(log p / T)``."""
     y_true, y_prob = check_predictions(y_true, y_prob)
-    scores = log_posterior(y_prob)
+    scores = np.log(np.maximum(y_prob, _FLOOR))
 
     def loss(log_t: float) -> float:
         return mean_nll(log_softmax(scores / np.exp(log_t), axis=1), y_true)
@@ -73,9 +91,9 @@ def fit_affine(
     scores : (N, K) float array
         Log-probabilities.
     y_true : (N,) int array
-    strength : float
+    strength
         Above 0, relative to the mean NLL.
-    diagonal : bool
+    diagonal
         Scale each class alone (``vector``), or mix them (``dirichlet``).
     start : (matrix, offsets), optional
         Where to start; the minimum is the same, the loss being convex.
@@ -91,13 +109,13 @@ def fit_affine(
     present = identity[y_true]
 
     def unpack(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        change = np.zeros((k, k))
-        change[free] = flat[:-k]
-        return change, flat[-k:]
+        matrix = identity.copy()
+        matrix[free] += flat[:-k]
+        return matrix, flat[-k:]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        change, offsets = unpack(flat)
-        log_prob = log_softmax(scores @ (identity + change).T + offsets, axis=1)
+        matrix, offsets = unpack(flat)
+        log_prob = log_softmax(scores @ matrix.T + offsets, axis=1)
         value = mean_nll(log_prob, y_true) + strength * (flat @ flat)
         residual = (np.exp(log_prob) - present) / n
         gradient = np.append((residual.T @ scores)[free], residual.sum(0))
@@ -105,23 +123,17 @@ def fit_affine(
 
     matrix, offsets = start or (identity, np.zeros(k))
     first = np.append((matrix - identity)[free], offsets)
-    change, offsets = unpack(minimize(loss, first, jac=True, method="L-BFGS-B").x)
-    return identity + change, offsets
+    return unpack(minimize(loss, first, jac=True, method="L-BFGS-B").x)
 
 
-def spread_folds(y_true: np.ndarray, splits: int, seed: int = 0) -> np.ndarray:
-    """Deal lesions (N,) to `splits` folds, every class evenly; return the fold of each, (N,)."""
-    order = np.lexsort([np.random.default_rng(seed).random(len(y_true)), y_true])
-    fold = np.empty(len(y_true), dtype=int)
-    fold[order] = np.arange(len(y_true)) % splits
-    return fold
-
-
-def choose_strength(scores: np.ndarray, y_true: np.ndarray, diagonal: bool, seed: int = 0) -> float:
+def choose_strength(scores: np.ndarray, y_true: np.ndarray, diagonal: bool) -> float:
     """Return the one of :data:`STRENGTHS` with the smallest cross-validated NLL."""
     if len(y_true) < 2 * _SPLITS:
         return STRENGTHS[0]
-    fold = spread_folds(y_true, _SPLITS, seed)
+    # Deal shuffled lesions class by class, so that every fold has its share of each.
+    order = np.lexsort([np.random.default_rng(0).random(len(y_true)), y_true])
+    fold = np.empty(len(y_true), dtype=int)
+    fold[order] = np.arange(len(y_true)) % _SPLITS
     losses = np.zeros(len(STRENGTHS))
     for part in range(_SPLITS):
         held, found = fold == part, None
@@ -132,76 +144,27 @@ def choose_strength(scores: np.ndarray, y_true: np.ndarray, diagonal: bool, seed
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def _fit_isotonic(y_prob: np.ndarray, y_true: np.ndarray) -> Recalibrate:
+def _fit_isotonic(y_prob: np.ndarray, y_true: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     n = len(y_true)  # no step at 0 or 1: n lesions cannot show that something never happens
     steps = [
         IsotonicRegression(y_min=1 / (n + 2), y_max=(n + 1) / (n + 2), out_of_bounds="clip").fit(
-            y_prob[:, k], y_true == k
+            column, y_true == k
         )
-        for k in range(y_prob.shape[1])
+        for k, column in enumerate(y_prob.T)
     ]
 
     def recalibrate(given: np.ndarray) -> np.ndarray:
-        raised = np.stack([step.predict(given[:, k]) for k, step in enumerate(steps)], 1)
+        raised = np.stack([step.predict(p) for step, p in zip(steps, given.T, strict=True)], 1)
         return raised / raised.sum(1, keepdims=True)
 
     return recalibrate
 
 
-def fit_recalibration(method: str, y_prob, y_true, seed: int = 0) -> Recalibrate:
-    """Fit a recalibration and return it as a function of probabilities.
-
-    Parameters
-    ----------
-    method : str
-        One of :data:`METHODS`, or ``none``.
-    y_prob : (N, K) float array
-        Predictions of lesions that will not be scored.
-    y_true : (N,) int array
-    seed : int
-        Deals the lesions to the folds that choose the strength of a penalty.
-
-    Returns
-    -------
-    function
-        (M, K) probabilities to (M, K) probabilities, each row summing to one.
-
-    Raises
-    ------
-    ValueError
-        On an unknown method, or predictions that cannot be scored.
-    """
-    if method not in ("none", *METHODS):
-        raise ValueError(f"no method {method!r}; there are none, {', '.join(METHODS)}")
-    y_true, y_prob = check_predictions(y_true, y_prob)
-    if method == "none":
-        return lambda given: given
-    if method == "isotonic":
-        return _fit_isotonic(y_prob, y_true)
-    temperature = fit_temperature(y_prob, y_true)
-    matrix, offsets = np.eye(y_prob.shape[1]), np.zeros(y_prob.shape[1])
-    if method != "temperature":
-        scores = log_softmax(log_posterior(y_prob) / temperature, axis=1)
-        diagonal = method == "vector"
-        strength = choose_strength(scores, y_true, diagonal, seed)
-        matrix, offsets = fit_affine(scores, y_true, strength, diagonal)
-
-    def recalibrate(given: np.ndarray) -> np.ndarray:
-        scores = log_softmax(log_posterior(given) / temperature, axis=1)
-        return np.exp(log_softmax(scores @ matrix.T + offsets, axis=1))
-
-    return recalibrate
-
-
 def adjust_prior(y_prob, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Move probabilities from one class mix to another by Bayes' rule (Saerens et al. 2002).
+    """Move probabilities (N, K) to another prevalence by Bayes' rule (Saerens et al. 2002).
 
-    Parameters
-    ----------
-    y_prob : (N, K) float array
-        Calibrated where classes are as frequent as `old` says.
-    old, new : (K,) float arrays
-        Frequencies of the classes there and where the probabilities are to be used.
+    `old` and `new`, both (K,), are how frequent the classes are where the probabilities are
+    calibrated, and where they are to be used.
     """
     moved = np.asarray(y_prob) * np.asarray(new) / np.maximum(old, _FLOOR)
     return moved / moved.sum(1, keepdims=True)

@@ -93,35 +93,21 @@ LESIONS = pa.DataFrameSchema(
 def check_predictions(table: pd.DataFrame, file: str, remedy: str) -> pd.DataFrame:
     """Check a table of predictions and give its columns their types and their order.
 
-    Parameters
-    ----------
-    table
-        The columns above, in any order.
-    file, remedy
-        What a message names and advises.
-
-    Raises
-    ------
-    RecordError
-        For columns, types, values or keys that a record may not have, naming system, seed and
-        lesion.
+    Raises :class:`RecordError` for columns, types, values or keys that a record may not have,
+    naming `file` and `remedy`, system, seed and lesion.
     """
     table = _check_columns(table, PREDICTIONS, KEYS, file, remedy)
-    faults = [
-        f"{_place(table, row, KEYS)}: stands there twice"
-        for row in np.flatnonzero(table.duplicated(list(KEYS)))
-    ]
+    twice = np.flatnonzero(table.duplicated(list(KEYS)))
+    faults = [f"{_place(table, row, KEYS)}: stands there twice" for row in twice]
     faults += _wrong_sums(table, list(CLASSES), "the probabilities")
     for branch in BRANCHES:
-        columns = [c for c in branch_columns(branch) if c in table]
-        if columns and len(columns) < len(CLASSES):
-            lacking = [c for c in branch_columns(branch) if c not in table]
-            faults.append(f"branch {branch!r} has no column {', '.join(lacking)}")
+        columns = [column for column in branch_columns(branch) if column in table]
+        if lacking := set(branch_columns(branch)) - set(columns) if columns else ():
+            faults.append(f"branch {branch!r} has no column {', '.join(sorted(lacking))}")
         faults += _wrong_sums(table, columns, f"the probabilities of branch {branch!r}")
-    weights = [c for branch in BRANCHES if (c := f"weight_{branch}") in table]
+    weights = [column for branch in BRANCHES if (column := f"weight_{branch}") in table]
     faults += _wrong_sums(table, weights, "the branch weights", partly=True)
-    faults += [] if faults else _uneven(table)
-    refuse(faults, file, remedy)
+    refuse(faults or _uneven(table), file, remedy)
     return table
 
 
@@ -142,32 +128,30 @@ def _check_columns(
     table: pd.DataFrame, schema: pa.DataFrameSchema, keys: Iterable[str], file: str, remedy: str
 ) -> pd.DataFrame:
     table = table.reset_index(drop=True)
-    faults: list[str] = []
     try:
         table = schema.validate(table, lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
         typed = cases["check"].str.match(r"dtype\(")  # tells again what its coercion tells
         cases = cases if typed.all() else cases[~typed]
-        fields = zip(*(cases[n] for n in ("column", "check", "failure_case", "index")), strict=True)
-        faults = list(dict.fromkeys(_message(table, keys, *field) for field in fields))
-    refuse(faults, file, remedy)
+        faults = [_message(table, keys, case) for case in cases.itertuples()]
+        refuse(list(dict.fromkeys(faults)), file, remedy)
     return table[[name for name in schema.columns if name in table]]
 
 
-def _message(
-    table: pd.DataFrame, keys: Iterable[str], column: str, check: str, value: object, row: object
-) -> str:
+def _message(table: pd.DataFrame, keys: Iterable[str], case) -> str:
+    """Say a failure case of pandera in words."""
+    value, check = case.failure_case, case.check
     if check == "column_in_dataframe":
         return f"there is no column {value!r}"
     if check == "column_in_schema":
         return f"{value!r} is not a column of a record"
-    if pd.isna(row):
-        return f"column {column!r}: {check}, but found {value}"
+    if pd.isna(case.index):
+        return f"column {case.column!r}: {check}, but found {value}"
     value = f"{value:g}" if isinstance(value, float) else value
     kind = re.sub(r"coerce_dtype\('(\w+)'\)", r"is no \1", check)
     reason = {"not_nullable": "is empty", "field_uniqueness": "stands there twice"}.get(kind, kind)
-    return f"{_place(table, int(row), keys)}: {column} = {value}: {reason}"
+    return f"{_place(table, int(case.index), keys)}: {case.column} = {value}: {reason}"
 
 
 def _place(table: pd.DataFrame, row: int, keys: Iterable[str]) -> str:
@@ -182,22 +166,19 @@ def _wrong_sums(
     if not columns:
         return []
     values = table[columns].to_numpy(np.float64)
-    there = ~np.isnan(values)
-    sums = np.where(there, values, 0).sum(1)
-    gaps = np.zeros(len(table), bool) if partly else there.any(1) & ~there.all(1)
+    there, sums = ~np.isnan(values), np.nansum(values, axis=1)
+    gaps = there.any(1) & ~there.all(1) & (not partly)
     wrong = there.any(1) & ~gaps & (np.abs(sums - 1) > TOLERANCE)
-    faults = [
-        f"{_place(table, row, KEYS)}: {what} sum to {sums[row]:.4f}, not 1"
-        for row in np.flatnonzero(wrong)
-    ]
-    return faults + [
-        f"{_place(table, row, KEYS)}: {what} are partly empty" for row in np.flatnonzero(gaps)
-    ]
+    faults = []
+    for row in np.flatnonzero(wrong | gaps):
+        fault = "are partly empty" if gaps[row] else f"sum to {sums[row]:.4f}, not 1"
+        faults.append(f"{_place(table, row, KEYS)}: {what} {fault}")
+    return faults
 
 
 def _uneven(table: pd.DataFrame) -> list[str]:
     """Tell the systems and seeds whose lesions are not those of the first one."""
-    faults, expected, first = [], None, ""
+    faults, expected = [], None
     for (system, seed), lesions in table.groupby(["system", "seed"], sort=False)["lesion_id"]:
         here, name = set(lesions), f"system {system}, seed {seed}"
         if expected is None:

@@ -14,7 +14,6 @@ from sklearn import metrics as skm
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation import metrics
 from jiadf.evaluation.bootstrap import stratified_weights
-from jiadf.evaluation.calibration import expected_calibration_error
 
 OFFICIAL = {
     "auc": "AUC",
@@ -39,6 +38,13 @@ def draw(seed, lesions=200, classes=11, skill=1.5, decimals=None):
     prob = np.exp(logits)
     prob /= prob.sum(1, keepdims=True)
     return truth, prob if decimals is None else prob.round(decimals)
+
+
+def class_table(truth, prob, classes=CLASSES):
+    """Lay the metrics of each class out, a row a metric, the mean first."""
+    table = pd.DataFrame(metrics.per_class(truth, prob), index=list(classes)).T
+    table.insert(0, "mean", table.mean(axis="columns"))
+    return table
 
 
 def official_category(truth, prob, k):
@@ -66,7 +72,7 @@ def test_class_table_equal_the_official_scorer(seed, decimals):
     expected = ClassificationScore(
         one_hot, pd.DataFrame(prob, columns=CLASSES), weights, ClassificationMetric.AUC
     )
-    table = metrics.class_table(truth, prob)
+    table = class_table(truth, prob)
     assert list(table.columns) == ["mean", *CLASSES]
     for theirs, ours in OFFICIAL.items():
         np.testing.assert_allclose(
@@ -95,7 +101,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_degenerate_inputs_equal_the_official_scorer(case):
     truth, prob = DEGENERATE[case]
-    table = metrics.class_table(truth, prob)
+    table = class_table(truth, prob)
     for k, name in enumerate(CLASSES):
         expected = official_category(truth, prob, k)
         if expected is None:  # it has no answer for a class that no lesion has
@@ -115,7 +121,7 @@ def test_degenerate_inputs_equal_the_official_scorer(case):
 
 
 def test_threshold_is_strict_and_undefined_ratios_are_one():
-    table = metrics.class_table(np.array([0, 1]), [[0.5, 0.5]] * 2, classes=("a", "b"))
+    table = class_table(np.array([0, 1]), [[0.5, 0.5]] * 2, classes=("a", "b"))
     assert table.loc["sensitivity", "a"] == 0  # 0.5 is not larger than 0.5
     assert table.loc["PPV", "a"] == 1  # never called: 0/0
     assert metrics.summary(np.array([0, 1]), [[0.5, 0.5]] * 2)["macro_f1_at_half"] == 0
@@ -149,38 +155,6 @@ def test_macro_f1_leaves_out_a_class_neither_present_nor_predicted():
     assert metrics.summary(truth, predicted_third)["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
-def slow_ece(truth, prob, bins):
-    total = 0.0
-    for b in range(bins):
-        members = []
-        for i, row in enumerate(prob):
-            low, high = b / bins, (b + 1) / bins
-            if low < max(row) <= high or (b == 0 and max(row) == 0):
-                members.append(i)
-        if members:
-            confidence = np.mean([max(prob[i]) for i in members])
-            accuracy = np.mean([np.argmax(prob[i]) == truth[i] for i in members])
-            total += len(members) / len(truth) * abs(confidence - accuracy)
-    return total
-
-
-@pytest.mark.parametrize("bins", [1, 7, 15])
-def test_ece_equals_a_direct_transcription(bins):
-    truth, prob = draw(3, lesions=120)
-    ours = expected_calibration_error(truth, prob, bins=bins)
-    assert ours == pytest.approx(slow_ece(truth, prob, bins), abs=1e-12)
-
-
-def test_ece_of_known_predictions():
-    prob = np.array([[0.8, 0.2]] * 10)
-    truth = np.array([0] * 8 + [1] * 2)
-    assert expected_calibration_error(truth, prob) == pytest.approx(0, abs=1e-12)
-    assert expected_calibration_error(np.ones(10, int), prob) == pytest.approx(0.8)
-    assert expected_calibration_error(np.zeros(10, int), prob, scheme="mass") == (
-        pytest.approx(0.2)
-    )
-
-
 def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
     truth, prob = draw(5, lesions=150, decimals=2)
     draws = stratified_weights(truth, 4, seed=1)
@@ -189,7 +163,7 @@ def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
         t, p = np.repeat(truth, weights), np.repeat(prob, weights, axis=0)
         for name, value in metrics.summary(t, p).items():
             assert fast[name][r] == pytest.approx(value, abs=1e-9), name
-        table = metrics.class_table(t, p)
+        table = class_table(t, p)
         for metric in metrics.BENCHMARK_METRICS:
             np.testing.assert_allclose(
                 classwise[metric][r], table.loc[metric, list(CLASSES)], atol=1e-9
@@ -233,10 +207,6 @@ def test_unusable_input_is_refused(truth, prob, message):
 
 def test_unusable_arguments_are_refused():
     truth, prob = np.array([0, 1]), np.eye(2)
-    with pytest.raises(ValueError, match="scheme"):
-        expected_calibration_error(truth, prob, scheme="equal")
-    with pytest.raises(ValueError, match="bins"):
-        expected_calibration_error(truth, prob, bins=0)
     for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, np.nan], np.ones((2, 3))):
         with pytest.raises(ValueError, match="sample_weight"):
             metrics.summary(truth, prob, weights)
@@ -282,7 +252,7 @@ def test_values_stay_in_range_and_equal_the_official_scorers(pair):
     for k in range(3):
         expected = official_category(truth, prob, k)
         if expected is not None:
-            table = metrics.class_table(truth, prob, classes=range(3))
+            table = class_table(truth, prob, classes=range(3))
             for theirs, name in OFFICIAL.items():
                 assert table.loc[name, k] == pytest.approx(expected[theirs], abs=1e-9, nan_ok=True)
 
@@ -295,7 +265,3 @@ def test_order_of_lesions_does_not_matter(pair, random):
     random.shuffle(order)
     before, after = metrics.summary(truth, prob), metrics.summary(truth[order], prob[order])
     assert after == pytest.approx(before, nan_ok=True)
-    for scheme in ("width", "mass"):
-        assert expected_calibration_error(
-            truth[order], prob[order], scheme=scheme
-        ) == pytest.approx(expected_calibration_error(truth, prob, scheme=scheme))

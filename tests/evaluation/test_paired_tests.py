@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from jiadf.evaluation import metrics
-from jiadf.evaluation.bootstrap import stratified_weights
+from jiadf.evaluation.bootstrap import paired_bootstrap, stratified_weights
 from jiadf.evaluation.metrics import SUMMARY_METRICS
 from jiadf.evaluation.paired_tests import (
-    COMPARISON_COLUMNS,
     compare_all,
     compare_pairs,
     holm,
-    score_all,
 )
 
 
@@ -29,7 +27,7 @@ def predict(rng, truth, classes, skill):
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
-def compare_paired(truth, a, b, names=None, **options):
+def compare_paired(truth, a, b, names=SUMMARY_METRICS, **options):
     """Compare one pair."""
     table = compare_pairs(truth, {"a": a, "b": b}, [("a", "b")], names, **options)
     return table.drop(columns=["system", "reference", "p_holm"])
@@ -37,46 +35,51 @@ def compare_paired(truth, a, b, names=None, **options):
 
 @pytest.fixture(scope="module")
 def small():
-    """Two systems of two seeds on 60 lesions of 4 classes."""
+    """Two systems on 60 lesions of 4 classes."""
     rng = np.random.default_rng(0)
     truth = labels(rng, 60, 4)
-    a, b = ([predict(rng, truth, 4, skill) for _ in range(2)] for skill in (1.5, 1.0))
-    return truth, a, b
+    return truth, predict(rng, truth, 4, 1.5), predict(rng, truth, 4, 1.0)
 
 
-def mean_summary(truth, seeds):
-    return pd.DataFrame([metrics.summary(truth, prob) for prob in seeds]).mean()
+def difference(truth, a, b):
+    return pd.Series(metrics.summary(truth, a)) - pd.Series(metrics.summary(truth, b))
 
 
 def test_differences_and_intervals_equal_a_slow_transcription(small):
     truth, a, b = small
     table = compare_paired(truth, a, b, n=12, seed=3).set_index("metric")
     assert tuple(table.index) == SUMMARY_METRICS
-    expected = mean_summary(truth, a) - mean_summary(truth, b)
-    np.testing.assert_allclose(table["difference"], expected[table.index], atol=1e-12)
+    np.testing.assert_allclose(table["difference"], difference(truth, a, b), atol=1e-12)
     draws = []
     for weights in stratified_weights(truth, 12, seed=3).astype(int):
         rows = np.repeat(np.arange(len(truth)), weights)
-        draws.append(
-            mean_summary(truth[rows], [p[rows] for p in a])
-            - mean_summary(truth[rows], [p[rows] for p in b])
-        )
-    low, high = np.quantile(pd.DataFrame(draws)[table.index], [0.025, 0.975], axis=0)
+        draws.append(difference(truth[rows], a[rows], b[rows]))
+    draws = pd.DataFrame(draws)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     np.testing.assert_allclose(table["low"], low, atol=1e-12)
     np.testing.assert_allclose(table["high"], high, atol=1e-12)
+    by_hand = paired_bootstrap(table.loc["nll", "difference"], draws["nll"].to_numpy())
+    assert (by_hand["low"], by_hand["high"]) == pytest.approx(
+        tuple(table.loc["nll", ["low", "high"]])
+    )
+
+
+def test_bootstrap_p_value_counts_shifted_draws_as_large_as_the_difference():
+    draws = np.array([1.0, 2.0, 3.0, 4.0])  # shifted: -1.5, -0.5, 0.5, 1.5
+    assert paired_bootstrap(1.5, draws)["p"] == 3 / 5
+    assert paired_bootstrap(-1.6, draws)["p"] == 1 / 5
+    assert np.isnan(paired_bootstrap(np.nan, draws)["p"])
 
 
 def test_p_values_equal_a_slow_transcription(small):
-    """The exchanges are drawn again from the same stream: all seeds of a lesion go together."""
+    """The exchanges are drawn again from the same stream."""
     truth, a, b = small
     table = compare_paired(truth, a, b, n=14, seed=5).set_index("metric")
     swaps = np.random.default_rng([5, 1]).integers(0, 2, (14, len(truth))).astype(bool)
     null = []
     for swap in swaps[:, :, None]:
-        first = [np.where(swap, y, x) for x, y in zip(a, b, strict=True)]
-        second = [np.where(swap, x, y) for x, y in zip(a, b, strict=True)]
-        null.append(mean_summary(truth, first) - mean_summary(truth, second))
-    null = pd.DataFrame(null)[table.index].to_numpy()
+        null.append(difference(truth, np.where(swap, b, a), np.where(swap, a, b)))
+    null = pd.DataFrame(null).to_numpy()
     as_large = np.abs(null) >= table["difference"].abs().to_numpy() - 1e-10
     np.testing.assert_allclose(table["p"], (1 + as_large.sum(0)) / 15)
     assert 1 / 15 <= table["p"].min() < table["p"].max() <= 1
@@ -104,12 +107,12 @@ def test_p_value_approaches_the_exact_test_of_scipy(metric):
     a, b = predict(rng, truth, 3, 2.0), predict(rng, truth, 3, 0.5)
     both = np.concatenate([a, b])
 
-    def difference(first, second):
+    def statistic(first, second):
         first, second = both[first.astype(int)], both[second.astype(int)]
         return metric(truth, first) - metric(truth, second)
 
     exact = scipy_stats.permutation_test(
-        (np.arange(8), np.arange(8, 16)), difference, permutation_type="samples", n_resamples=np.inf
+        (np.arange(8), np.arange(8, 16)), statistic, permutation_type="samples", n_resamples=np.inf
     )
     ours = compare_paired(truth, a, b, [metric.__name__], n=4000).iloc[0]
     assert ours["difference"] == pytest.approx(exact.statistic)
@@ -156,37 +159,6 @@ def test_comparing_the_other_way_round_turns_every_sign(small):
     np.testing.assert_array_equal(there["p"], back["p"])
 
 
-def test_seeds_are_averaged_and_their_order_within_a_system_is_free_for_the_interval(small):
-    truth, a, b = small
-    names = ["macro_auc", "brier"]
-    once = compare_paired(truth, a[0], b[0], names, n=40)
-    pd.testing.assert_frame_equal(once, compare_paired(truth, a[:1] * 3, b[:1] * 3, names, n=40))
-    pd.testing.assert_frame_equal(once, compare_paired(truth, np.stack(a[:1]), b[:1], names, n=40))
-    columns = ["difference", "low", "high"]
-    straight = compare_paired(truth, a, b, names, n=40)[columns]
-    pd.testing.assert_frame_equal(straight, compare_paired(truth, a[::-1], b, names, n=40)[columns])
-
-
-def test_what_cannot_be_compared_is_refused(small):
-    truth, a, b = small
-    with pytest.raises(ValueError, match="a 2 x 4, b 1 x 4"):
-        compare_paired(truth, a, b[:1])
-    with pytest.raises(ValueError, match=r"'b', seed 1.*NaN"):
-        compare_paired(truth, a, [b[0], np.full_like(b[1], np.nan)])
-    with pytest.raises(ValueError, match="no predictions"):
-        compare_paired(truth, a, [])
-    with pytest.raises(ValueError, match="no metric"):
-        compare_paired(truth, a, b, ["macro_f2"])
-    with pytest.raises(ValueError, match="level"):
-        compare_paired(truth, a, b, level=95)
-    with pytest.raises(ValueError, match="no predictions of z; there are a"):
-        compare_all(truth, {"a": a}, "z")
-    with pytest.raises(ValueError, match="no predictions of z; there are a"):
-        compare_pairs(truth, {"a": a}, [("a", "z")])
-    with pytest.raises(ValueError, match="no pairs"):
-        compare_all(truth, {"a": a}, "a")
-
-
 @pytest.mark.filterwarnings("error")
 def test_absent_and_single_classes_give_no_nonsense():
     rng = np.random.default_rng(4)
@@ -195,7 +167,7 @@ def test_absent_and_single_classes_give_no_nonsense():
     table = compare_paired(truth, a, b, n=20)
     assert table.notna().all(axis=None)
     assert (table["low"] <= table["high"]).all()
-    table = compare_pairs(np.zeros(6, int), {"a": a, "b": b}, [("a", "b")], n=20)
+    table = compare_pairs(np.zeros(6, int), {"a": a, "b": b}, [("a", "b")], SUMMARY_METRICS, n=20)
     table = table.set_index("metric")
     assert table.loc["macro_auc", ["difference", "low", "high", "p", "p_holm"]].isna().all()
     assert table.loc["nll"].notna().all()
@@ -225,21 +197,6 @@ def test_holm_lies_between_the_p_value_and_bonferroni_and_rejects_as_the_steps_d
     np.testing.assert_array_equal(adjusted < 0.05, rejected)
 
 
-def test_compare_all_adjusts_over_the_systems_within_a_metric(small):
-    truth, a, b = small
-    rng = np.random.default_rng(9)
-    systems = {"a": a, "b": b, "c": [predict(rng, truth, 4, 0.7) for _ in range(2)]}
-    table = compare_all(truth, systems, "b", ["macro_auc", "nll"], n=99, seed=1)
-    assert tuple(table.columns) == COMPARISON_COLUMNS
-    assert list(table["system"]) == ["a", "a", "c", "c"]
-    assert set(table["reference"]) == {"b"}
-    for metric, rows in table.groupby("metric"):
-        np.testing.assert_allclose(rows["p_holm"], holm(rows["p"]), err_msg=metric)
-    alone = compare_paired(truth, a, b, ["macro_auc", "nll"], n=99, seed=1)
-    kept = list(alone.columns)
-    pd.testing.assert_frame_equal(alone, table[table["system"] == "a"][kept])
-
-
 def test_leaving_the_curves_out_changes_no_other_metric():
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 11, 60)
@@ -249,43 +206,40 @@ def test_leaving_the_curves_out_changes_no_other_metric():
     assert few.equals(many[few.columns])
 
 
-def test_scores_are_means_over_seeds_with_the_interval_of_the_mean(small):
+def test_what_cannot_be_compared_is_refused(small):
     truth, a, b = small
-    names = ["macro_f1", "nll", "macro_auc"]
-    table = score_all(truth, {"a": a, "b": b}, names, n=200).set_index(["system", "metric"])
-    for name, seeds in {"a": a, "b": b}.items():
-        for metric in names:
-            row, each = (
-                table.loc[(name, metric)],
-                [metrics.summary(truth, p)[metric] for p in seeds],
-            )
-            assert row["value"] == pytest.approx(np.mean(each))
-            assert row["sd"] == pytest.approx(np.std(each, ddof=1))
-            assert row["low"] < row["value"] < row["high"]
-    weights = stratified_weights(truth, 200, 0)
-    draws = np.mean([metrics.summary(truth, prob, weights)["nll"] for prob in a], axis=0)
-    both = table.loc[("a", "nll"), ["low", "high"]].tolist()
-    np.testing.assert_allclose(both, np.quantile(draws, [0.025, 0.975]))
-    alone = score_all(truth, {"a": a[:1]}, ["nll"], n=10).iloc[0]
-    assert np.isnan(alone["sd"])
-    assert (alone["seeds"], alone["lesions"]) == (1, 60)
+    with pytest.raises(ValueError, match=r"system 'b': .*NaN"):
+        compare_paired(truth, a, np.full_like(b, np.nan))
+    with pytest.raises(ValueError, match="no metric"):
+        compare_paired(truth, a, b, ["macro_f2"])
+    with pytest.raises(ValueError, match="no predictions of z; there are a"):
+        compare_all(truth, {"a": a}, "z", ["nll"])
+    with pytest.raises(ValueError, match="no pairs"):
+        compare_all(truth, {"a": a}, "a", ["nll"])
+    with pytest.raises(ValueError, match="one weighting"):
+        compare_paired(truth, a, b, sample_weight=np.ones((2, len(truth))))
+
+
+def test_compare_all_adjusts_over_the_systems_within_a_metric(small):
+    truth, a, b = small
+    systems = {"a": a, "b": b, "c": predict(np.random.default_rng(9), truth, 4, 0.7)}
+    table = compare_all(truth, systems, "b", ["macro_auc", "nll"], n=99, seed=1)
+    assert list(table["system"]) == ["a", "a", "c", "c"]
+    assert set(table["reference"]) == {"b"}
+    for metric, rows in table.groupby("metric"):
+        np.testing.assert_allclose(rows["p_holm"], holm(rows["p"]), err_msg=metric)
+    alone = compare_paired(truth, a, b, ["macro_auc", "nll"], n=99, seed=1)
+    kept = list(alone.columns)
+    pd.testing.assert_frame_equal(alone, table[table["system"] == "a"][kept])
 
 
 def test_weights_of_lesions_are_repetitions_of_them(small):
     truth, a, b = small
     weights = np.random.default_rng(3).integers(1, 4, len(truth))
     rows = np.repeat(np.arange(len(truth)), weights)
-    systems = {"a": a, "b": b}
-    repeated = {name: [p[rows] for p in seeds] for name, seeds in systems.items()}
     names = ["macro_ap", "nll"]
-    ours = score_all(truth, systems, names, n=5, sample_weight=weights)
-    np.testing.assert_allclose(
-        ours["value"], score_all(truth[rows], repeated, names, n=5)["value"], atol=1e-12
-    )
-    pair = compare_all(truth, systems, "b", names, n=5, sample_weight=weights)
-    twice = compare_all(truth[rows], repeated, "b", names, n=5)
-    np.testing.assert_allclose(pair["difference"], twice["difference"], atol=1e-12)
-    ones = compare_all(truth, systems, "b", names, n=9, sample_weight=np.ones(len(truth)))
-    pd.testing.assert_frame_equal(ones, compare_all(truth, systems, "b", names, n=9))
-    with pytest.raises(ValueError, match="one weighting"):
-        score_all(truth, systems, names, sample_weight=np.ones((2, len(truth))))
+    weighted = compare_paired(truth, a, b, names, n=9, sample_weight=weights)
+    repeated = compare_paired(truth[rows], a[rows], b[rows], names, n=9)
+    np.testing.assert_allclose(weighted["difference"], repeated["difference"], atol=1e-12)
+    ones = compare_paired(truth, a, b, names, n=9, sample_weight=np.ones(len(truth)))
+    pd.testing.assert_frame_equal(ones, compare_paired(truth, a, b, names, n=9))

@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics as skm
 
 from jiadf.data.schema import CLASSES
+from jiadf.evaluation import scores as module
 from jiadf.evaluation.metrics import summary
 from jiadf.evaluation.predictions import Predictions
 from jiadf.evaluation.prevalence import HIDDEN_TEST_COUNTS, hidden_test_weights
@@ -34,22 +35,21 @@ def test_weighted_lesions_have_the_prevalence_of_the_hidden_test():
             hidden_test_weights(wrong)
 
 
-def test_scores_are_scikit_learns_with_and_without_lesion_weights():
+def test_scores_are_scikit_learns_with_and_without_lesion_weights(monkeypatch):
     rng = np.random.default_rng(1)
     y_true = rng.permutation(np.repeat(range(len(CLASSES)), np.arange(5, 16)))
     logits = rng.normal(size=(2, len(y_true), len(CLASSES))) * 2
     logits[:, np.arange(len(y_true)), y_true] += 3
     by_seed = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    one = Predictions(
-        "m", y_true, by_seed[0], by_seed, (0, 1), {}, None, (), pd.DataFrame(), {}
-    )  # fmt: skip
-    table = score_table({"m": one}).set_index(["prevalence", "metric"])
-    assert (table["seeds"] == 2).all()
+    one = Predictions(y_true, by_seed[0], by_seed, (0, 1), {}, None, (), pd.DataFrame(), {})
+    monkeypatch.setattr(module, "models", lambda name, folder: ["m"])
+    monkeypatch.setattr(module, "load_predictions", lambda name, system, folder: one)
+    table = score_table("record")
+    assert table.index.get_level_values("seed").tolist() == [0, 0, 1, 1]
 
     own = pd.DataFrame([summary(y_true, y_prob) for y_prob in by_seed])
     scores = table.loc["own"]
-    np.testing.assert_allclose(scores["mean"], own[scores.index].mean())
-    np.testing.assert_allclose(scores["sd"], own[scores.index].std())
+    np.testing.assert_allclose(scores, own[scores.columns])
 
     options = {"sample_weight": hidden_test_weights(y_true)}
     hot = np.eye(len(CLASSES))[y_true]
@@ -62,11 +62,12 @@ def test_scores_are_scikit_learns_with_and_without_lesion_weights():
         "nll": lambda p: skm.log_loss(y_true, p, **options),
     }
     for metric, compute in expected.items():
-        wanted = np.mean([compute(y_prob) for y_prob in by_seed])
-        assert table.loc[("hidden test", metric), "mean"] == pytest.approx(wanted), metric
+        wanted = [compute(y_prob) for y_prob in by_seed]
+        assert table.loc["hidden test", metric].tolist() == pytest.approx(wanted), metric
 
-    lines = format_scores(table.reset_index()).splitlines()
+    lines = format_scores(table).splitlines()
     assert [line for line in lines if "prevalence" in line] == [
         "own prevalence", "hidden test prevalence",
     ]  # fmt: skip
-    assert f"{scores.at['macro_auc', 'mean']:.3f} ± {scores.at['macro_auc', 'sd']:.3f}" in lines[2]
+    auc = scores["macro_auc"]
+    assert f"m  {auc.mean():.3f} ± {auc.std():.3f}" in lines[2]

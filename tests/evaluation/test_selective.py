@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jiadf.evaluation.selective import aurc, risk_coverage, sensitivity_threshold
+from jiadf.evaluation.selective import risk_coverage, sensitivity_threshold
 
 
 def test_risk_coverage_by_hand_and_with_ties():
@@ -13,9 +13,6 @@ def test_risk_coverage_by_hand_and_with_ties():
         [0, 1 / 2, 1 / 3, 1 / 2]
     )
     assert risk_coverage([0, 1], [0.5, 0.5]) == pytest.approx([0.5, 0.5])
-    assert aurc([1, 0], [0.5, 0.5]) == aurc([0, 1], [0.5, 0.5])
-    with pytest.raises(ValueError, match=r"\(2,\)"):
-        risk_coverage([0, 1], [0.5])
 
 
 def test_sensitivity_threshold_misses_no_more_than_allowed():
