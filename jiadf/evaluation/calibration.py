@@ -5,8 +5,7 @@ where that class is the true one. :func:`expected_calibration_error` (ECE) is th
 print, with a choice of bins and under many weightings of the lesions at once (a bootstrap);
 :func:`classwise_ece` also sees the classes that are not the most probable one;
 :func:`debiased_error` leaves out what chance alone would show; :func:`pivotal_interval` is the
-interval for all of them. The negative log-likelihood and the Brier score, which need no bins, are
-in :func:`jiadf.evaluation.metrics.summary`.
+interval for all of them.
 """
 
 import numpy as np

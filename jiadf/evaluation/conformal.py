@@ -50,17 +50,9 @@ def fit_conformal(
 ) -> np.ndarray:
     """Set the largest score that each class may have in a set, (K,).
 
-    Parameters
-    ----------
-    y_prob, y_true
-        Calibration lesions, which neither trained the network nor will be scored.
-    alpha
-        Share of lesions whose set may lack the true class.
-    score
-        As for :func:`conformal_scores`.
-    by_class
-        A threshold a class instead of one for all. That of a class with too few calibration
-        lesions is infinite: it is in every set, which keeps its coverage and says nothing of it.
+    The lesions given neither trained the network nor will be scored; `alpha` is the share of
+    lesions whose set may lack the true class. The threshold is one for all classes, or `by_class`;
+    that of a class with too few lesions is infinite: it is in every set, which keeps its coverage.
     """
     y_true, y_prob = check_predictions(y_true, y_prob)
     of_truth = conformal_scores(y_prob, score)[np.arange(len(y_true)), y_true]

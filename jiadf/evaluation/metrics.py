@@ -189,8 +189,7 @@ def per_class(y_true, y_prob, sample_weight=None) -> dict[str, np.ndarray]:
 def _per_class(y_true, y_prob, weights, curves: bool = True) -> dict[str, np.ndarray]:
     resamples, (lesions, classes) = len(weights), y_prob.shape
     result = {name: np.full((resamples, classes), np.nan) for name in BENCHMARK_METRICS}
-    present = y_true[:, None] == np.arange(classes)  # (N, K)
-    called = y_prob > 0.5
+    present, called = y_true[:, None] == np.arange(classes), y_prob > 0.5  # (N, K)
     step = max(1, _CHUNK // lesions)
     for start in range(0, resamples if curves else 0, step):
         part = slice(start, start + step)
@@ -244,11 +243,8 @@ def summary(y_true, y_prob, sample_weight=None, *, curves: bool = True) -> dict[
 def score(y_true, y_prob) -> dict[str, dict]:
     """Score a prediction of the eleven classes completely, ready for JSON.
 
-    Returns
-    -------
-    dict
-        ``summary`` (name to float) and ``per_class`` (metric to class or ``mean`` to float), with
-        None for what is undefined, since JSON has no NaN.
+    ``summary`` is name to float, ``per_class`` metric to class or ``mean`` to float, with None for
+    what is undefined, since JSON has no NaN.
     """
 
     def plain(values) -> dict[str, float | None]:

@@ -43,10 +43,8 @@ def compare_pairs(
         A difference is system - reference.
     names
         Metrics of :func:`jiadf.evaluation.metrics.summary`.
-    n
-        Number of resamples, and of exchanges: no p-value is below 1 / (n + 1).
-    seed
-        The same seed gives the same resamples and exchanges for the same `y_true`.
+    n, seed
+        Number of resamples, and of exchanges (no p-value is below 1 / (n + 1)), and their seed.
     sample_weight : (N,) float array, optional
         Of each lesion, to score and test at another prevalence.
 

@@ -1,6 +1,6 @@
 """The numbers that the paper printed, to stand beside ours.
 
-The tables are CSV files in ``book/results/paper`` (its README says where they come from).  They
+The tables are CSV files in ``book/results/paper`` (its README says where they come from). They
 belong to the book and are not installed with the package, so this module works from a clone of the
 repository (an editable install)::
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from jiadf.evaluation.metrics import BENCHMARK_METRICS
+
 PAPER_DIR = Path(__file__).resolve().parents[2] / "book" / "results" / "paper"
-TABLES = (1, 2, 3, 5)
 
 # "Precision" in Tables 1 to 3 is the mean *average precision* of Table 5, not its mean PPV.
 PAPER_TO_SUMMARY = {
@@ -22,17 +23,6 @@ PAPER_TO_SUMMARY = {
     "Sensitivity": "mean_sensitivity",
     "Specificity": "mean_specificity",
     "Dice": "mean_dice",
-}
-PAPER_TO_METRIC = {
-    "AUC": "AUC",
-    "AUC, Sens 80%": "AUC at sensitivity > 80 %",
-    "Average Precision": "average precision",
-    "Accuracy": "accuracy",
-    "Sensitivity": "sensitivity",
-    "Specificity": "specificity",
-    "Dice Coefficient": "Dice",
-    "PPV": "PPV",
-    "NPV": "NPV",
 }
 # The paper's names of systems, and ours: values of the parameters method, modalities and
 # fusion_paths, and keys of jiadf.models.configuration.VARIANTS.
@@ -72,18 +62,13 @@ def paper_table(n: int) -> pd.DataFrame:
     :func:`jiadf.evaluation.metrics.summary`. 5 compares classes, and has a row a metric of
     :data:`jiadf.evaluation.metrics.BENCHMARK_METRICS`.
     """
-    if n not in TABLES:
-        raise ValueError(
-            f"there is no results table {n}; there are {TABLES} (Table 4 is "
-            "jiadf.data.schema.PAPER_TABLE4)"
-        )
     file = PAPER_DIR / f"table{n}.csv"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} is missing: run from a clone of the repository, installed with "
-            "`pip install -e .`"
+            f"{file} is missing: a clone of the repository, installed with `pip install -e .`, has "
+            "tables 1, 2, 3 and 5 (Table 4 is jiadf.data.schema.PAPER_TABLE4)"
         )
     table = pd.read_csv(file, index_col=0)
     if n == 5:
-        return table.rename(index=PAPER_TO_METRIC, columns={"Mean": "mean"}).rename_axis("metric")
+        return table.set_axis(BENCHMARK_METRICS).rename(columns={"Mean": "mean"})
     return table.rename(columns=PAPER_TO_SUMMARY)

@@ -3,10 +3,7 @@
 A record is two files, ``NAME.parquet`` with a row a system, seed and lesion
 (:mod:`jiadf.evaluation.schema` lists the columns), and ``NAME.json`` with its provenance. Beside
 them, once a folder, stands ``lesions.parquet``: label, fold and attributes of each lesion. The
-repository keeps its records in ``book/results``; ``jiadf record`` makes them from run folders::
-
-    predictions = load_predictions("end_to_end", model="ji-adf")
-    predictions.y_prob.argmax(1) == predictions.y_true
+repository keeps its records in ``book/results``; ``jiadf record`` makes them from run folders.
 
 Probabilities have four decimals. One recorded as 0 is read as :data:`LEAST`, the middle of what
 rounds to 0, so that logarithms stay finite, and rows are divided by their sum.
@@ -70,7 +67,7 @@ class Predictions:
         ``site``, ``diagnosis_full``, ``diagnosis_confirm_type``. Here ``fold`` is that of the
         network that scored the lesion.
     provenance
-        Where, when and from what the record was made.
+        Of :func:`load_provenance`.
     """
 
     y_true: np.ndarray
@@ -119,14 +116,8 @@ def load_predictions(
 ) -> Predictions:
     """Read what a model says of the lesions of a record.
 
-    Parameters
-    ----------
-    name
-        The record.
-    model
-        One of its systems; may be left out if there is but one.
-    folder
-        Where records lie; the repository's ``book/results`` if None.
+    `model` may be left out if the record has but one; `folder` is where records lie, the
+    repository's ``book/results`` if None.
 
     Raises
     ------
@@ -179,7 +170,7 @@ def load_predictions(
 
 
 def load_provenance(name: str, folder: str | Path | None = None) -> dict[str, Any]:
-    """Read the provenance of a record; raises as :func:`load_predictions`."""
+    """Read where, when and from what a record was made; raises as :func:`load_predictions`."""
     file = _record_file(name, folder).with_suffix(".json")
     try:
         provenance = json.loads(file.read_text(encoding="utf-8"))
@@ -238,15 +229,8 @@ def write_predictions(
 ) -> Path:
     """Write a record beside its lesion table: the predictions, then the provenance, each whole.
 
-    Parameters
-    ----------
-    folder, name
-        Where it is to lie (:func:`write_lesions` first), and the name of its two files.
-    table
-        The columns of :mod:`jiadf.evaluation.schema`. Probabilities are rounded here.
-    provenance
-        What can be written as JSON; ``lesions``, their number, ``licence`` and the table's
-        ``sha256``, which ties the two files together, are added.
+    Probabilities are rounded here. To the provenance are added ``lesions``, their number,
+    ``licence`` and the table's ``sha256``, which ties the two files together.
 
     Raises
     ------
@@ -299,10 +283,9 @@ def _read(file: Path, filters: list | None = None, columns: list[str] | None = N
 def _write(file: Path, table: pd.DataFrame) -> None:
     """Write parquet as small as it gets: every column as a dictionary, packed with zstd."""
     packed = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    for number, column in enumerate(packed.column_names):
-        if pa.types.is_string(packed[column].type) or pa.types.is_large_string(packed[column].type):
-            packed = packed.set_column(
-                number, column, packed[column].cast(pa.string()).dictionary_encode()
-            )
+    for number, field in enumerate(packed.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            words = packed[number].cast(pa.string()).dictionary_encode()
+            packed = packed.set_column(number, field.name, words)
     with atomic(file) as staged:
         pq.write_table(packed, staged, compression="zstd", compression_level=19)

@@ -40,10 +40,7 @@ _SPLITS = 4
 def fit_recalibration(method: str, y_prob, y_true) -> Callable[[np.ndarray], np.ndarray]:
     """Fit one of :data:`METHODS` on lesions that will not be scored.
 
-    Returns
-    -------
-    function
-        (M, K) probabilities to (M, K) probabilities, each row summing to one.
+    What is returned maps (M, K) probabilities to (M, K) probabilities, each row summing to one.
     """
     if method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
@@ -84,24 +81,12 @@ def fit_affine(
     scores: np.ndarray, y_true: np.ndarray, strength: float, diagonal: bool,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Minimise NLL plus ``strength`` times the squares of the matrix less identity and the offsets.
+    """Return the matrix (K, K) and offsets (K,) of ``log_softmax(scores @ matrix.T + offsets)``.
 
-    Parameters
-    ----------
-    scores : (N, K) float array
-        Log-probabilities.
-    y_true : (N,) int array
-    strength
-        Above 0, relative to the mean NLL.
-    diagonal
-        Scale each class alone (``vector``), or mix them (``dirichlet``).
-    start : (matrix, offsets), optional
-        Where to start; the minimum is the same, the loss being convex.
-
-    Returns
-    -------
-    matrix, offsets : (K, K) and (K,) float arrays
-        The recalibrated log-probabilities are ``log_softmax(scores @ matrix.T + offsets)``.
+    They minimise the mean NLL plus ``strength`` times the squares of the matrix less identity and
+    of the offsets. `scores` are log-probabilities (N, K); `diagonal` scales each class alone
+    (``vector``) and does not mix them (``dirichlet``); the minimum is the same wherever it is
+    started, the loss being convex.
     """
     n, k = scores.shape
     identity = np.eye(k)

@@ -3,14 +3,11 @@
 A record of predictions has a row a system, seed and lesion:
 
 ==================== ============================================================================
-``system``           name of the model
-``seed``             int16, of its training
-``lesion_id``        the lesion
-``fold``             int8, the fold whose network scored it, and that took nothing from it
-``AKIEC`` … ``VASC`` float32, four decimals: probability of the class
-``joint_AKIEC`` …    float32, four decimals, null where a system has no such branch: the branch's
-                     own probability; so for each of :data:`BRANCHES`
-``weight_joint`` …   float32, four decimals, null likewise: weight of the branch in the decision
+``fold``             the fold whose network scored it, and that took nothing from it
+``AKIEC`` … ``VASC`` probability of the class, to four decimals
+``joint_AKIEC`` …    the branch's own, null where a system has no such branch; so for each of
+                     :data:`BRANCHES`
+``weight_joint`` …   weight of the branch in the decision, null likewise
 ==================== ============================================================================
 
 The lesions of all records of a folder stand in one table more, ``lesions.parquet``.
@@ -42,7 +39,7 @@ def branch_columns(branch: str) -> list[str]:
     return [f"{branch}_{code}" for code in CLASSES]
 
 
-def _id() -> pa.Column:
+def _name() -> pa.Column:
     return pa.Column(str, pa.Check.str_matches(r"\S"), coerce=True)
 
 
@@ -56,9 +53,9 @@ def _category(values: Iterable[str], nullable: bool = False) -> pa.Column:
 
 PREDICTIONS = pa.DataFrameSchema(
     {
-        "system": _id(),
+        "system": _name(),
         "seed": pa.Column("int16", coerce=True),
-        "lesion_id": _id(),
+        "lesion_id": _name(),
         "fold": pa.Column("int8", pa.Check.ge(0), coerce=True),
         **{code: _share() for code in CLASSES},
         **{

@@ -6,9 +6,8 @@ F1 of these calls. A probability whose best threshold is ``t`` is therefore mapp
     p' = sigmoid(logit(p) - logit(t)) = p (1 - t) / (p (1 - t) + t (1 - p))
 
 which is 0.5 at ``t``, 0 at 0, 1 at 1 and rises strictly between, so that AUC and average precision
-of the class stay as they are. It multiplies the odds of the class by (1 - t) / t, as a change of
-its prevalence would (Saerens et al. 2002). The mapped numbers of a lesion need not sum to one: the
-benchmark asks for numbers in [0, 1] and cuts them class by class.
+of the class stay as they are. The mapped numbers of a lesion need not sum to one: the benchmark
+asks for numbers in [0, 1] and cuts them class by class.
 
 The F1 that a threshold reaches on a few lesions is mostly luck where a class is rare. Hence they
 are *shrunk*: on the scale of the logit, a class with n lesions has the weighted mean of its own
@@ -43,18 +42,10 @@ class ThresholdError(ValueError):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A threshold for each class, and where they come from.
+    """A threshold for each class, strictly between 0 and 1, and where they come from.
 
-    Attributes
-    ----------
-    values
-        In the order of the classes, each strictly between 0 and 1.
-    strength
-        Of the shrinkage, in lesions; None where it was not fitted.
-    lesions
-        Number of lesions of each class that they were fitted on.
-    source
-        What was fitted on, in words or names.
+    ``strength`` is that of the shrinkage, in lesions, None where it was not fitted; ``lesions`` the
+    number of each class that they were fitted on; ``source`` what was fitted on, in names.
     """
 
     values: tuple[float, ...]
@@ -126,13 +117,8 @@ def f1_curve(positive, scores) -> tuple[np.ndarray, np.ndarray]:
 
     Thresholds fall; a lesion is called where its score is larger, so the first calls none and the
     last all. They lie midway, on the scale of the logit, between two scores that occur, so that
-    rounding moves no lesion across; those outside [FLOOR, 1 - FLOOR] are left out.
-
-    Parameters
-    ----------
-    positive : (N,) bool array
-        At least one of them.
-    scores : (N,) float array
+    rounding moves no lesion across; those outside [FLOOR, 1 - FLOOR] are left out. At least one
+    lesion must be `positive`, (N,).
     """
     positive, scores = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=float)
     order = np.argsort(-scores, kind="stable")
@@ -175,16 +161,10 @@ def common_threshold(y_true: np.ndarray, y_prob: np.ndarray) -> float:
 def fit_thresholds(
     y_true, y_prob, strength: float, source: dict[str, Any] | None = None
 ) -> Thresholds:
-    """Fit thresholds on predictions of lesions that the networks did not train on.
+    """Fit thresholds on predictions (N, K) of lesions that the networks did not train on.
 
-    Parameters
-    ----------
-    y_true : (N,) int array
-    y_prob : (N, K) float array
-    strength
-        Weight of the common threshold, in lesions: 0 own thresholds, infinity the common one.
-    source
-        What is fitted on, kept with the thresholds.
+    ``strength`` is the weight of the common threshold, in lesions: 0 gives each class its own,
+    infinity all of them the common one.
     """
     y_true, y_prob = check_predictions(y_true, y_prob)
     if not strength >= 0:

@@ -56,14 +56,10 @@ def record_grid_predictions(
     systems: Iterable[str] | None = None,
     allow_missing: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Put the scored predictions of a grid's runs together.
+    """Put the scored predictions of a grid's runs, trained on `lesions`, together.
 
     Parameters
     ----------
-    grid, runs_dir
-        The grid and where its run folders lie.
-    lesions
-        The table that the runs were trained on.
     branches
         Systems whose branches are recorded too, probabilities and weights.
     systems
@@ -74,9 +70,8 @@ def record_grid_predictions(
     Returns
     -------
     table, provenance
-        For :func:`jiadf.evaluation.predictions.write_predictions`. Where runs differ in data,
-        commit, device or packages, all that there were, joined by commas. Systems that were left
-        out stand under ``not_recorded`` with the reason.
+        For :func:`jiadf.evaluation.predictions.write_predictions`. Systems that were left out
+        stand under ``not_recorded`` with the reason.
 
     Raises
     ------
@@ -170,7 +165,7 @@ def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
 
 
 def record_provenance(grid: Grid, runs: Sequence[GridRun]) -> dict[str, Any]:
-    """Return where and from what these runs were made."""
+    """Return where and from what these runs were made; where they differ, all there were."""
     environments = [Run(run.path).environment for run in runs]
     names = [run.system for run in runs]
     seconds = pd.Series([environment["seconds"] for environment in environments], names)
