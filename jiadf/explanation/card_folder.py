@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jiadf.explanation.card import card_page
+from jiadf.explanation.card_figure import card_figure
 from jiadf.explanation.explain import Explanation
 from jiadf.files import replace_folder
 
@@ -44,7 +45,7 @@ def own_folder(out: Path) -> Iterator[Path]:
 
 
 def write_cards(folder: Path, explained: Sequence[Explanation], *, about: str = "") -> None:
-    """Write an HTML file a lesion, and the list of them.
+    """Write an HTML and a PNG file a lesion, and the list of them.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def write_cards(folder: Path, explained: Sequence[Explanation], *, about: str = 
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise ValueError(f"lesion_id {other!r} and {name!r} differ in case only; rename one.")
         (folder / f"{name}.html").write_text(card_page(lesion, about=about), encoding="utf-8")
-    write_marker(folder, [f"{name}.html" for name in seen.values()], about)
+        card_figure(lesion, about).savefig(folder / f"{name}.png", dpi=150)
+    write_marker(folder, [f"{n}.{kind}" for n in seen.values() for kind in ("html", "png")], about)
 
 
 def write_marker(folder: Path, names: Sequence[str], about: str) -> None:

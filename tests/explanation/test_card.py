@@ -116,7 +116,8 @@ def test_the_command_writes_cards_or_tells_all_faults(tmp_path, sample):
     path = sample["clinical_path"].iloc[0]
     (tmp_path / "t.csv").write_text(f"lesion_id,clinical,age\narm,{path},62\n")
     assert "1 lesions" in call().stdout
-    assert {p.name for p in (tmp_path / "cards").iterdir()} == {"arm.html", MARKER}
+    assert {p.name for p in (tmp_path / "cards").iterdir()} == {"arm.html", "arm.png", MARKER}
     (tmp_path / "t.csv").write_text(f"lesion_id,clinical\na,{path}\nA,{path}\n")
     assert "case only" in call(1).stderr
     assert "Lesion arm" in (tmp_path / "cards/arm.html").read_text(encoding="utf-8")
+    assert (tmp_path / "cards/arm.png").stat().st_size > 20_000
