@@ -25,7 +25,7 @@ PAPER_TO_SUMMARY = {
     "Dice": "mean_dice",
 }
 # The paper's names of systems, and ours: values of the parameters method, modalities and
-# fusion_paths, and keys of jiadf.models.configuration.VARIANTS.
+# fusion_paths, and systems of params/grids/paper.yaml.
 PAPER_TO_SYSTEM = {
     "JIF-MMFA (Tang et al., 2024)": "jif-mmfa",
     "VEMFL (Restrepo et al., 2024)": "vemfl",

@@ -6,18 +6,16 @@ Implements equations (5) and (6) of the paper in log space::
     p = sum_b w_b softmax(z_b)                      the fused posterior
 
 Use ``AdaptiveDecisionFusion`` on stacked logits, or ``fuse_log_posteriors`` with weights of your
-own (a fixed average, say). With ``in_features`` the gate reads other evidence in place of the
-logits, such as the branches' features; equation (6) stays as it is. No logarithm of a probability
-is ever taken, so logits of any finite size give finite values and gradients.
+own (a fixed average, say). No logarithm of a probability is ever taken, so logits of any finite
+size give finite values and gradients.
 
-The paper's gate tends to give all weight to one branch. What may keep it open, none of it the
-paper's: a ``temperature`` of its softmax; a ``calibrated`` gate, which divides each branch's logits
-by a learned temperature before it reads and mixes them (Guo et al., *On calibration of modern
-neural networks*, ICML 2017); the two losses ``closedness`` and ``imbalance`` (the latter after
-Shazeer et al., *Outrageously large neural networks*, ICLR 2017).
+The paper's gate tends to give all weight to one branch. What may prevent that, none of it the
+paper's: other evidence than the logits (``in_features``); a ``temperature`` of its softmax; a
+``calibrated`` gate, which divides each branch's logits by a learned temperature before it reads and
+mixes them (Guo et al., *On calibration of modern neural networks*, ICML 2017); an
+``entropy_regulariser``; a ``load_balancing_loss`` (after Shazeer et al., *Outrageously large neural
+networks*, ICLR 2017).
 """
-
-from __future__ import annotations
 
 import math
 
@@ -30,17 +28,7 @@ from jiadf.models.precision import at_least_float32, full_precision
 def fuse_log_posteriors(log_weights: Tensor, logits: Tensor) -> Tensor:
     """Mix the branches' softmax posteriors, equation (6), in log space.
 
-    Parameters
-    ----------
-    log_weights : Tensor
-        Logarithm of the branch weights, shape (B, b); each row's exponentials sum to one.
-    logits : Tensor
-        Branch logits, shape (B, b, K).
-
-    Returns
-    -------
-    Tensor
-        Log posterior, shape (B, K), at least float32; each row's exponentials sum to one.
+    Log weights (B, b), logits (B, b, K) -> log posterior (B, K), at least float32.
     """
     with full_precision(logits):
         log_posteriors = at_least_float32(logits).log_softmax(dim=-1)  # (B, b, K)
@@ -48,7 +36,7 @@ def fuse_log_posteriors(log_weights: Tensor, logits: Tensor) -> Tensor:
         return mixture.logsumexp(dim=-2)  # (B, K)
 
 
-def closedness(log_weights: Tensor) -> Tensor:
+def entropy_regulariser(log_weights: Tensor) -> Tensor:
     """Return log b minus the mean entropy of the rows of (B, b) log weights: 0 where all are even.
 
     As a loss it asks every sample's weights to be even.
@@ -57,11 +45,11 @@ def closedness(log_weights: Tensor) -> Tensor:
     return math.log(log_weights.shape[-1]) - entropy.mean()
 
 
-def imbalance(log_weights: Tensor) -> Tensor:
+def load_balancing_loss(log_weights: Tensor) -> Tensor:
     """Return log b minus the entropy of the mean of the rows: 0 where branches get equal shares.
 
-    As a loss it asks the batch's weights to be even on average, and leaves each sample free. Never
-    above `closedness`.
+    It asks the batch's weights to be even on average, and leaves each sample free. Never above
+    `entropy_regulariser`.
     """
     log_mean = log_weights.logsumexp(dim=0) - math.log(len(log_weights))  # (b,)
     return math.log(log_weights.shape[-1]) + (log_mean.exp() * log_mean).sum()
@@ -72,10 +60,8 @@ class AdaptiveDecisionFusion(nn.Module):
 
     Parameters
     ----------
-    num_branches : int
-        Branches b that are fused, at least 2.
-    num_classes : int
-        Classes K.
+    num_branches, num_classes : int
+        Branches b that are fused, at least 2, and classes K.
     hidden : int
         Width of the gate's hidden layer; the paper calls the gate lightweight and gives no number.
     in_features : int, optional
@@ -101,17 +87,8 @@ class AdaptiveDecisionFusion(nn.Module):
                 f"num_branches is {num_branches}: fusing decisions needs at least 2 branches; "
                 "with one head use its softmax directly (decision: joint)"
             )
-        if hidden < 1:
-            raise ValueError(f"gate_hidden is {hidden}: give the gate at least one hidden unit")
-        if in_features is not None and in_features < 1:
-            raise ValueError(f"in_features is {in_features}: give the gate something to read")
-        if not temperature > 0:
-            raise ValueError(f"gate_temperature is {temperature}: give a number above 0")
         self.temperature = temperature
         self.log_scale = nn.Parameter(torch.zeros(num_branches)) if calibrated else None
-        self.num_branches = num_branches
-        self.num_classes = num_classes
-        self.in_features = in_features
         self.gate = nn.Sequential(
             nn.Linear(in_features or num_branches * num_classes, hidden),
             nn.GELU(),
@@ -126,16 +103,11 @@ class AdaptiveDecisionFusion(nn.Module):
             return at_least_float32(logits) * self.log_scale.exp().unsqueeze(-1)
 
     def log_weights(self, logits: Tensor, evidence: Tensor | None = None) -> Tensor:
-        """Return the logarithm of the gate's weights, equation (5).
+        """Return the logarithm of the gate's weights, equation (5), (B, b).
 
-        `logits` (B, b, K) as `scaled` gives them, or `evidence` (B, in_features) where the gate was
-        made for it -> (B, b).
+        It reads `logits` (B, b, K) as `scaled` gives them, or `evidence` (B, in_features) where
+        it was made for that.
         """
-        if (evidence is None) != (self.in_features is None):
-            reads = "logits" if self.in_features is None else f"{self.in_features} features"
-            raise ValueError(
-                f"this gate reads {reads}: give evidence with in_features, and only so"
-            )
         if evidence is None:
             evidence = logits.flatten(-2)  # (B, b * K)
         with full_precision(evidence):
@@ -143,22 +115,7 @@ class AdaptiveDecisionFusion(nn.Module):
             return (at_least_float32(scores) / self.temperature).log_softmax(dim=-1)  # (B, b)
 
     def forward(self, logits: Tensor, evidence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Fuse the branches.
-
-        Parameters
-        ----------
-        logits : Tensor
-            Branch logits, shape (B, b, K).
-        evidence : Tensor, optional
-            What the gate reads, shape (B, in_features), if `in_features` was given.
-
-        Returns
-        -------
-        log_posterior : Tensor
-            Shape (B, K), equation (6).
-        weights : Tensor
-            Shape (B, b), on the simplex, equation (5).
-        """
+        """Fuse branch logits (B, b, K): log posterior (B, K) and weights (B, b) on the simplex."""
         logits = self.scaled(logits)
         log_weights = self.log_weights(logits, evidence)
         return fuse_log_posteriors(log_weights, logits), log_weights.exp()

@@ -11,12 +11,9 @@ that fast kernels can compute:
 - the weights' gradient of a k x k kernel is put together from those of 3 x 3 kernels over shifted
   inputs (for k = 5: four of them).
 
-:func:`use_fast_gradients` turns a network's depthwise convolutions into
-:class:`FastDepthwiseConv2d`; names of weights and results stay. Elsewhere (a GPU, float32) the
-layer is PyTorch's own. `benchmarks/finetune.py` says what it is worth.
+Elsewhere (a GPU, float32) the layer is PyTorch's own. `benchmarks/finetune.py` says what it is
+worth.
 """
-
-from __future__ import annotations
 
 import torch
 from timm.layers import Conv2dSame, pad_same

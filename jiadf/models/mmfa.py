@@ -13,11 +13,9 @@ the attention path, the skip path, or both (Table 3 of the paper). The maps of (
 W_o and W_s are full linear layers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +39,6 @@ class MMFA(nn.Module):
         Width of the joint representation.
     paths : {"both", "attention", "skip"}
         Terms of equation (11) that are kept; parameters of the other term do not exist.
-
-    Raises
-    ------
-    ValueError
-        For fewer than two tokens, widths below one, or an unknown `paths`.
     """
 
     def __init__(
@@ -57,24 +50,14 @@ class MMFA(nn.Module):
         paths: Literal["both", "attention", "skip"] = "both",
     ) -> None:
         super().__init__()
-        token_dims = tuple(int(width) for width in token_dims)
         if len(token_dims) < 2:
             raise ValueError(
                 f"token_dims has {len(token_dims)} entry: MMFA relates two or more modalities; "
                 "with a single one use its features directly"
             )
-        if min(token_dims) < 1:
-            raise ValueError(f"token_dims is {token_dims}: every modality needs a width above 0")
-        for name, value in (
-            ("num_heads", num_heads),
-            ("head_dim", head_dim),
-            ("out_dim", out_dim),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: give a whole number of at least 1")
         if paths not in PATHS:
             raise ValueError(f"paths is {paths!r}: choose one of {', '.join(PATHS)}")
-        self.token_dims, self.num_heads, self.head_dim = token_dims, num_heads, head_dim
+        self.token_dims, self.num_heads, self.head_dim = tuple(token_dims), num_heads, head_dim
         self.out_dim, self.paths = out_dim, paths
 
         if paths != "skip":
@@ -85,10 +68,6 @@ class MMFA(nn.Module):
             self.attention_out = nn.Linear(len(token_dims) * num_heads * head_dim, out_dim)
         if paths != "attention":
             self.skip_out = nn.Linear(sum(token_dims), out_dim)
-
-    def extra_repr(self) -> str:
-        """Return what the submodules do not show."""
-        return f"num_heads={self.num_heads}, head_dim={self.head_dim}, paths={self.paths!r}"
 
     def attend(self, tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the mixed values of (10), (B, H * n * d_h), and A of (9), (B, H, n, n)."""
@@ -105,36 +84,14 @@ class MMFA(nn.Module):
             mixed = torch.einsum("bhij,bjhd->bhid", attention, value)  # (B, H, n, d_h)
         return mixed.flatten(1), attention
 
-    @overload
-    def forward(self, tokens: Sequence[Tensor]) -> Tensor: ...
-    @overload
     def forward(
-        self, tokens: Sequence[Tensor], return_attention: Literal[True]
-    ) -> tuple[Tensor, Tensor | None]: ...
+        self, tokens: Sequence[Tensor], return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Fuse tokens (B, d_i), in the order of `token_dims`, into f_joint (B, out_dim).
 
-    def forward(self, tokens, return_attention=False):
-        """Fuse the tokens.
-
-        Parameters
-        ----------
-        tokens : sequence of Tensor
-            One (B, d_i) tensor a modality, in the order of `token_dims`.
-        return_attention : bool
-            Also return the attention.
-
-        Returns
-        -------
-        f_joint : Tensor
-            Shape (B, out_dim).
-        attention : Tensor or None, only if asked for
-            Shape (B, H, n, n): row i says how much modality i took from each modality. None
-            where the skip path is alone.
+        With `return_attention` also return A of (9), (B, H, n, n), whose row i says how much
+        modality i took from each modality; None where the skip path is alone.
         """
-        if len(tokens) != len(self.token_dims):
-            raise ValueError(
-                f"{len(tokens)} tokens given, {len(self.token_dims)} expected: pass one tensor a "
-                "modality, in the order of token_dims"
-            )
         attention, terms = None, []
         if self.paths != "skip":
             mixed, attention = self.attend(tokens)

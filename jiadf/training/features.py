@@ -27,7 +27,8 @@ from tqdm import tqdm
 from jiadf.data.array_cache import cached_array
 from jiadf.data.augmentation import augment_with_seed, augmentation
 from jiadf.data.image_cache import CachedImages, default_cache_dir
-from jiadf.models.encoders import ImageEncoder, weights_fingerprint
+from jiadf.models.encoders import ImageEncoder
+from jiadf.models.weights import weights_fingerprint
 
 Part = Literal["FirstStages", "OtherStages", "WholeBackbone"]  # is in the names of the files
 _BATCH = 32

@@ -7,9 +7,9 @@ from torch import nn
 
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs
-from jiadf.data.metadata import MONET_COLUMNS, MetadataEncoder
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
-from jiadf.models.baselines import Baseline, Design, baseline_settings, build_baseline
+from jiadf.models.baselines import BASELINES, CONFIGURED, Baseline
 from jiadf.models.configuration import NetworkConfig
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.network import JIADF
@@ -53,26 +53,13 @@ def build_network(
             encoders[name] = next(iter(encoders.values()))
         else:
             encoders[name] = PixelEncoder(image_encoder(p, name, None if pretrained else "random"))
-    image_features = next((e.num_features for e in encoders.values()), 0)
-    settings = baseline_settings(p.method)
-    if settings is None:
-        names = ("metadata_width", "num_heads", "head_dim", "joint_width", "dropout")
-        design = Design(
-            image_features=image_features,
-            columns=tuple(MetadataEncoder(p.use_monet, {}, {}).columns),
-            num_classes=len(CLASSES),
-            spatial=p.regime == "finetune",
-            **{name: getattr(p, name) for name in names},
-        )
-        return build_baseline(p.method, design, encoders)
-    config = NetworkConfig.from_parameters(
-        p.model_dump() | settings,
-        image_features=image_features,
-        metadata_features=inputs.metadata.shape[1],
-        monet_features=len(MONET_COLUMNS) if p.use_monet else 0,
+    config = NetworkConfig(
+        **(p.model_dump() | CONFIGURED.get(p.method, {})),
+        image_features=next((e.num_features for e in encoders.values()), 0),
+        columns=tuple(MetadataEncoder(p.use_monet, {}, {}).columns),
         num_classes=len(CLASSES),
     )
-    return JIADF(config, encoders)
+    return BASELINES.get(config.method, JIADF)(config, encoders)
 
 
 def fit_statistics(network: JIADF | Baseline, inputs: Inputs, train_rows: torch.Tensor) -> None:

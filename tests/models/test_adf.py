@@ -157,19 +157,8 @@ def test_a_gate_on_other_evidence_weighs_by_it_and_mixes_the_same_way():
         torch.testing.assert_close(weights[sample], expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(log_posterior, fuse_log_posteriors(weights.log(), logits))
     assert torch.equal(module(logits + 1.0, evidence)[1], weights)
-    for wrong in (lambda: module(logits), lambda: gate()(logits, evidence)):
-        with pytest.raises(ValueError, match="this gate reads"):
-            wrong()
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"num_branches": 1}, "num_branches"),
-        ({"hidden": 0}, "gate_hidden"),
-        ({"in_features": 0}, "in_features"),
-    ],
-)
-def test_impossible_sizes_are_refused_by_name(options, named):
-    with pytest.raises(ValueError, match=named):
-        AdaptiveDecisionFusion(**options)
+def test_one_branch_is_refused():
+    with pytest.raises(ValueError, match="num_branches is 1"):
+        AdaptiveDecisionFusion(num_branches=1)

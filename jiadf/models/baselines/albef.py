@@ -19,19 +19,15 @@ Simplifications
 - No pretraining on image-text pairs of the web, on which the source rests: the first third of the
   epochs aligns the training lesions' own images and sentences. Masked language modelling, made for
   free text, is left out.
-- The image encoder is the run's backbone under one block of attention, the text encoder one block
-  over a closed vocabulary (:mod:`.fields`), the fusion encoder one layer; the source has ViT-B and
-  BERT.
-- Both images are one image side: their tokens together.
+- The image encoder is the run's backbone under one block of attention to both images' tokens, the
+  text encoder one block over a closed vocabulary (:mod:`.fields`), the fusion encoder one layer;
+  the source has ViT-B and BERT.
 - The momentum copy covers everything above the backbone, and follows faster (0.98 for 0.995): the
   stage has hundreds of steps, not hundreds of thousands.
-- While aligning, the classifier learns beside it on detached features, so that there is something
-  to validate; those epochs are never kept.
-- Sentences that are equal word for word count as each other's positives, in the queue too: with a
-  closed vocabulary they are common.
+- While aligning, the classifier learns on detached features, so that there is something to
+  validate; those epochs are never kept.
+- Equal sentences, common in a closed vocabulary, count as each other's positives.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -41,8 +37,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Block, Design, ImageTokens
-from jiadf.models.baselines.fields import MetadataText, TextEncoder
+from jiadf.models.baselines.base import IMAGES, Baseline, Block, ImageTokens, classifier
+from jiadf.models.baselines.fields import MetadataText
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
 ALIGN_SHARE = 1 / 3  # of the epochs
@@ -51,34 +48,47 @@ MOMENTUM = 0.98
 SOFT = 0.4  # weight of the momentum copies' soft targets
 TEMPERATURE = 0.07
 EMBEDDING = 64
-LAYERS = 1  # of the fusion encoder
 
 
 class ImageSide(nn.Module):
     """Image tokens of both images under one block of attention, and their unit embedding."""
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.tokens = nn.ModuleDict({name: ImageTokens(design) for name in IMAGES})
-        self.cls = nn.Parameter(0.02 * torch.randn(design.width))
-        self.block = Block(design.width, design.num_heads, design.dropout)
-        self.project = nn.Linear(design.width, EMBEDDING)
+        self.tokens = nn.ModuleDict({name: ImageTokens(config) for name in IMAGES})
+        self.cls = nn.Parameter(0.02 * torch.randn(config.attention_width))
+        self.block = Block(config)
+        self.project = nn.Linear(config.attention_width, EMBEDDING)
 
     def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Map each image's (B, n, F) to tokens (B, N, width) and an embedding (B, E)."""
-        parts = [self.tokens[name](features[name]) for name in IMAGES]
+        parts = [self.tokens[name](value) for name, value in features.items()]
         first = self.cls.expand(len(parts[0]), 1, -1)
-        tokens, _ = self.block(torch.cat([first, *parts], dim=1))
+        tokens = self.block(torch.cat([first, *parts], dim=1))
         return tokens, functional.normalize(self.project(tokens[:, 0]), dim=-1)
+
+
+class TextEncoder(nn.Module):
+    """A small transformer over word numbers, (B, L) -> (B, L, width); position 0 is ``[CLS]``."""
+
+    def __init__(self, vocabulary: int, length: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, config.attention_width)
+        self.places = nn.Parameter(0.02 * torch.randn(length, config.attention_width))
+        self.blocks = nn.Sequential(Block(config))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Encode sentences."""
+        return self.blocks(self.words(numbers) + self.places)
 
 
 class TextSide(nn.Module):
     """Text tokens of a sentence, and their unit embedding."""
 
-    def __init__(self, vocabulary: int, length: int, design: Design) -> None:
+    def __init__(self, vocabulary: int, length: int, config: NetworkConfig) -> None:
         super().__init__()
-        self.encoder = TextEncoder(vocabulary, length, design)
-        self.project = nn.Linear(design.width, EMBEDDING)
+        self.encoder = TextEncoder(vocabulary, length, config)
+        self.project = nn.Linear(config.attention_width, EMBEDDING)
 
     def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, L) to tokens (B, L, width) and an embedding (B, E)."""
@@ -86,49 +96,31 @@ class TextSide(nn.Module):
         return tokens, functional.normalize(self.project(tokens[:, 0]), dim=-1)
 
 
-def contrastive_loss(
-    query: Tensor, keys: Tensor, positives: Tensor, temperature: float | Tensor = TEMPERATURE
-) -> Tensor:
-    """Return the cross-entropy of similarities to keys against a distribution over the keys.
+def contrastive_loss(query: Tensor, keys: Tensor, positives: Tensor) -> Tensor:
+    """Return the cross-entropy of similarities to keys against distributions over the keys.
 
-    Parameters
-    ----------
-    query : Tensor
-        Unit embeddings, (B, E).
-    keys : Tensor
-        Unit embeddings of the other side, (M, E).
-    positives : Tensor
-        (B, M), each row a distribution.
-    temperature : float or Tensor
-        What similarities are divided by.
+    Unit embeddings (B, E) of one side and (M, E) of the other, and positives (B, M).
     """
-    log_share = (query @ keys.mT / temperature).log_softmax(dim=-1)
-    return -(positives * log_share).sum(dim=-1).mean()
+    return functional.cross_entropy(query @ keys.mT / TEMPERATURE, positives)
 
 
 class ALBEF(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
-        self.text = MetadataText(design.columns)
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
+        self.text = MetadataText(config.columns)
         length = self.text.length
-        self.image_side = ImageSide(design)
-        self.text_side = TextSide(len(self.text.words), length, design)
+        self.image_side = ImageSide(config)
+        self.text_side = TextSide(len(self.text.words), length, config)
         self.image_momentum = copy.deepcopy(self.image_side).requires_grad_(False)
         self.text_momentum = copy.deepcopy(self.text_side).requires_grad_(False)
-        blocks = (Block(design.width, design.num_heads, design.dropout) for _ in range(2 * LAYERS))
-        self.fusion = nn.ModuleList(blocks)  # a layer: attention to the text, then to the image
-        self.matching = nn.Linear(design.width, 2)
-        self.classifier = nn.Sequential(
-            nn.LayerNorm(design.width),
-            nn.Linear(design.width, design.joint_width),
-            nn.GELU(),
-            nn.Dropout(design.dropout),
-            nn.Linear(design.joint_width, design.num_classes),
-        )
-        for name, shape in (("image_queue", EMBEDDING), ("text_queue", EMBEDDING)):
-            self.register_buffer(name, torch.zeros(QUEUE, shape))
+        # One layer: attention to the text, then to the image.
+        self.fusion = nn.ModuleList([Block(config), Block(config)])
+        self.matching = nn.Linear(config.attention_width, 2)
+        self.classifier = classifier(config.attention_width, config)
+        self.register_buffer("image_queue", torch.zeros(QUEUE, EMBEDDING))
+        self.register_buffer("text_queue", torch.zeros(QUEUE, EMBEDDING))
         self.register_buffer("sentence_queue", torch.full((QUEUE, length), -1))
         self.register_buffer("queued", torch.zeros((), dtype=torch.int64))  # pairs, ever
         self.aligning = False
@@ -139,21 +131,14 @@ class ALBEF(Baseline):
         return not self.aligning
 
     def fuse(self, text: Tensor, image: Tensor) -> Tensor:
-        """Return the fusion encoder's ``[CLS]``, (B, width).
-
-        The last layer has no other query: of its output only ``[CLS]`` is read.
-        """
-        pairs = list(zip(self.fusion[::2], self.fusion[1::2], strict=True))
-        for number, (to_text, to_image) in enumerate(pairs, 1):
-            asking = text[:, :1] if number == len(pairs) else text
-            asking, _ = to_text(asking, text)
-            text, _ = to_image(asking, image)
-        return text[:, 0]
+        """Return the fusion encoder's ``[CLS]``, (B, width): its only query, as only it is read."""
+        to_text, to_image = self.fusion
+        return to_image(to_text(text[:, :1], text), image)[:, 0]
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
         """Run the method; while aligning, ``auxiliary`` holds the two losses of that stage."""
-        encoded = self.encode(batch)
-        features = {name: self.dropout(encoded[name].tokens) for name in IMAGES}
+        _, tokens = self.encode(batch)
+        features = {name: self.dropout(value) for name, value in tokens.items()}
         numbers = self.text(batch["metadata"])
         image, image_embedding = self.image_side(features)
         text, text_embedding = self.text_side(numbers)
@@ -161,21 +146,21 @@ class ALBEF(Baseline):
         if not (self.training and self.aligning):
             return self.single_head(self.classifier(fused))
         self.update_momentum()
-        embeddings = (image_embedding, text_embedding)
-        contrastive = self.contrast(features, numbers, *embeddings)
-        matching = self.match(text, image, fused, numbers, *embeddings)
-        auxiliary = {"contrastive": contrastive, "matching": matching}
+        with torch.no_grad():
+            similar = (image_embedding @ text_embedding.mT / TEMPERATURE).float()
+        auxiliary = {
+            "contrastive": self.contrast(features, numbers, image_embedding, text_embedding),
+            "matching": self.match(text, image, fused, numbers, similar),
+        }
         return self.single_head(self.classifier(fused.detach()), auxiliary=auxiliary)
 
     @torch.no_grad()
     def update_momentum(self) -> None:
         """Move the momentum copies a little towards what is trained."""
-        for online, slow in (
-            (self.image_side, self.image_momentum),
-            (self.text_side, self.text_momentum),
-        ):
-            for new, old in zip(online.parameters(), slow.parameters(), strict=True):
-                old.lerp_(new.to(old.dtype), 1 - MOMENTUM)
+        online = [*self.image_side.parameters(), *self.text_side.parameters()]
+        slow = [*self.image_momentum.parameters(), *self.text_momentum.parameters()]
+        for new, old in zip(online, slow, strict=True):
+            old.lerp_(new, 1 - MOMENTUM)
 
     def contrast(
         self, features: Mapping[str, Tensor], numbers: Tensor, image: Tensor, text: Tensor
@@ -185,8 +170,8 @@ class ALBEF(Baseline):
             _, image_key = self.image_momentum({k: v.detach() for k, v in features.items()})
             _, text_key = self.text_momentum(numbers)
             filled = int(self.queued.clamp(max=QUEUE))
-            image_keys = torch.cat([image_key, self.image_queue[:filled].to(image_key.dtype)])
-            text_keys = torch.cat([text_key, self.text_queue[:filled].to(text_key.dtype)])
+            image_keys = torch.cat([image_key, self.image_queue[:filled]])
+            text_keys = torch.cat([text_key, self.text_queue[:filled]])
             sentences = torch.cat([numbers, self.sentence_queue[:filled]])
             same = (numbers.unsqueeze(1) == sentences).all(dim=-1).to(image_key.dtype)  # (B, M)
             hard = same / same.sum(dim=-1, keepdim=True)
@@ -201,34 +186,23 @@ class ALBEF(Baseline):
     def enqueue(self, image_key: Tensor, text_key: Tensor, numbers: Tensor) -> None:
         """Put pairs into the queue over the oldest."""
         places = (self.queued + torch.arange(len(numbers), device=numbers.device)) % QUEUE
-        self.image_queue[places] = image_key.to(self.image_queue.dtype)
-        self.text_queue[places] = text_key.to(self.text_queue.dtype)
+        self.image_queue[places], self.text_queue[places] = image_key.float(), text_key.float()
         self.sentence_queue[places] = numbers
         self.queued += len(numbers)
 
     def match(
-        self,
-        text: Tensor,
-        image: Tensor,
-        fused: Tensor,
-        numbers: Tensor,
-        image_embedding: Tensor,
-        text_embedding: Tensor,
+        self, text: Tensor, image: Tensor, fused: Tensor, numbers: Tensor, similar: Tensor
     ) -> Tensor:
         """Return the loss of telling pairs from hard negatives: similar, but another sentence."""
-        with torch.no_grad():
-            similar = (image_embedding @ text_embedding.mT / TEMPERATURE).float()
-            same = (numbers.unsqueeze(1) == numbers).all(dim=-1)
-            usable = ~same.all(dim=-1)  # lesions with a negative in the batch
-        if not bool(usable.any()):
+        same = (numbers.unsqueeze(1) == numbers).all(dim=-1)  # (B, B)
+        rows = (~same.all(dim=-1)).nonzero().squeeze(1)  # lesions with a negative in the batch
+        if not len(rows):
             return fused.sum() * 0.0
-        rows = usable.nonzero().squeeze(1)
         masked = similar.masked_fill(same, -torch.inf)
         text_of = torch.multinomial(masked[rows].softmax(dim=-1), 1).squeeze(1)
         image_of = torch.multinomial(masked.mT[rows].softmax(dim=-1), 1).squeeze(1)
         wrong_text = self.fuse(text[text_of], image[rows])
         wrong_image = self.fuse(text[rows], image[image_of])
         logits = self.matching(torch.cat([fused, wrong_text, wrong_image]))
-        target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        target[: len(fused)] = 1
-        return functional.cross_entropy(logits, target)
+        paired = torch.arange(len(logits), device=logits.device) < len(fused)
+        return functional.cross_entropy(logits, paired.long())

@@ -18,41 +18,32 @@ Simplifications
 - Backbone: the run's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Block, Design, ImageTokens
+from jiadf.models.baselines.base import IMAGES, Baseline, Block, ImageTokens, classifier
 from jiadf.models.baselines.fields import FieldTokens
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
 
 class CAFFM(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
-        self.image_tokens = nn.ModuleDict({name: ImageTokens(design) for name in IMAGES})
-        self.fields = FieldTokens(design)
-        self.image_to_fields = Block(design.width, design.num_heads, design.dropout)
-        self.fields_to_image = Block(design.width, design.num_heads, design.dropout)
-        self.classifier = nn.Sequential(
-            nn.LayerNorm(2 * design.width),
-            nn.Linear(2 * design.width, design.joint_width),
-            nn.GELU(),
-            nn.Dropout(design.dropout),
-            nn.Linear(design.joint_width, design.num_classes),
-        )
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
+        self.image_tokens = nn.ModuleDict({name: ImageTokens(config) for name in IMAGES})
+        self.fields = FieldTokens(config)
+        self.image_to_fields = Block(config)
+        self.fields_to_image = Block(config)
+        self.classifier = classifier(2 * config.attention_width, config)
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
-        """Run the method; ``attention`` is that of the image tokens over the fields."""
-        encoded = self.encode(batch)
-        parts = [self.image_tokens[name](self.dropout(encoded[name].tokens)) for name in IMAGES]
+        """Run the method."""
+        _, tokens = self.encode(batch)
+        parts = [self.image_tokens[name](self.dropout(value)) for name, value in tokens.items()]
         image, fields = torch.cat(parts, dim=1), self.fields(batch["metadata"])
-        mixed_image, attention = self.image_to_fields(image, fields)
-        mixed_fields, _ = self.fields_to_image(fields, image)
-        joint = torch.cat([mixed_image.mean(dim=1), mixed_fields.mean(dim=1)], dim=-1)
-        return self.single_head(self.classifier(joint), attention=attention)
+        mixed = (self.image_to_fields(image, fields), self.fields_to_image(fields, image))
+        return self.single_head(self.classifier(torch.cat([t.mean(dim=1) for t in mixed], dim=-1)))

@@ -30,8 +30,6 @@ Simplifications
 - The branches' losses are weighted by the run's lambdas.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -40,7 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jiadf.models.adf import fuse_log_posteriors
-from jiadf.models.baselines.base import IMAGES, Baseline, Design
+from jiadf.models.baselines.base import IMAGES, Baseline
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 from jiadf.models.precision import at_least_float32
 
@@ -48,15 +47,15 @@ COSINE_WEIGHT = 0.1
 MIXED = ("metadata", "joint")  # the decisions that are fused
 
 
-def branch(in_features: int, design: Design) -> nn.Sequential:
+def branch(in_features: int, config: NetworkConfig) -> nn.Sequential:
     """Make the MLP under a classifier, to features of `metadata_width`."""
     return nn.Sequential(
-        nn.Linear(in_features, design.joint_width),
+        nn.Linear(in_features, config.joint_width),
         nn.SiLU(),
-        nn.Dropout(design.dropout),
-        nn.Linear(design.joint_width, design.metadata_width),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.joint_width, config.metadata_width),
         nn.SiLU(),
-        nn.Dropout(design.dropout),
+        nn.Dropout(config.dropout),
     )
 
 
@@ -65,18 +64,18 @@ class CoscatNet(Baseline):
 
     branch_names = (*IMAGES, "metadata", "joint")
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
         read = {
-            **dict.fromkeys(IMAGES, design.image_features),
-            "metadata": len(design.columns) + design.num_classes,
-            "joint": 2 * design.image_features,
+            **dict.fromkeys(IMAGES, config.image_features),
+            "metadata": len(config.columns) + config.num_classes,
+            "joint": 2 * config.image_features,
         }
-        self.branches = nn.ModuleDict({name: branch(size, design) for name, size in read.items()})
+        self.branches = nn.ModuleDict({name: branch(size, config) for name, size in read.items()})
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(design.metadata_width, design.num_classes) for name in read}
+            {name: nn.Linear(config.metadata_width, config.num_classes) for name in read}
         )
-        self.error = nn.ModuleDict({name: nn.Linear(design.metadata_width, 1) for name in MIXED})
+        self.error = nn.ModuleDict({name: nn.Linear(config.metadata_width, 1) for name in MIXED})
         self.first_stage = False
 
     def begin_epoch(self, epoch: int, epochs: int) -> bool:
@@ -98,9 +97,9 @@ class CoscatNet(Baseline):
         """Run the method."""
         first = self.training and self.first_stage
         second = self.training and not self.first_stage
-        encoded = self.encode(batch)
-        pooled = {name: self.dropout(encoded[name].pooled) for name in IMAGES}
-        pooled["joint"] = torch.cat([pooled[name] for name in IMAGES], dim=-1)
+        pooled, _ = self.encode(batch)
+        pooled = {name: self.dropout(value) for name, value in pooled.items()}
+        pooled["joint"] = torch.cat(list(pooled.values()), dim=-1)
         hidden = {name: self.branches[name](value) for name, value in pooled.items()}
         logits = {name: self.heads[name](value) for name, value in hidden.items()}
         auxiliary = {}
@@ -116,10 +115,7 @@ class CoscatNet(Baseline):
         errors = {name: self.error[name](hidden[name].detach()).squeeze(-1) for name in MIXED}
         if first:
             logits["metadata"] = logits["metadata"].detach()
-            errors = {
-                "metadata": torch.full_like(errors["joint"], torch.inf),
-                "joint": 0 * errors["joint"],
-            }
+            errors["metadata"] = torch.full_like(errors["joint"], torch.inf)
         elif second:
             auxiliary["uncertainty"] = self.uncertainty_loss(errors, logits, batch["target"])
         logits = {name: logits[name] for name in self.branch_names}

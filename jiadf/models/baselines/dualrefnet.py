@@ -1,6 +1,6 @@
 """DualRefNet of Khurshid et al. (2025): features refined in two stages.
 
-First, an auxiliary super-resolution task: a decoder must restore detail of the pictures from the
+First, an auxiliary super-resolution task: a decoder must restore detail of the images from the
 encoder's feature map, so that the encoder keeps it. Second, a penalty on the weights of the last
 fully connected layer, a class's by its frequency, refines the fused features: a common class may
 not win by the size of its weights. Image and metadata features are multiplied.
@@ -17,36 +17,32 @@ Simplifications
 ---------------
 - In the `frozen` regime the encoder does not learn, so a loss that exists to train it can change
   nothing: the first stage is idle there by construction, and only `finetune` has it.
-- The decoder restores the picture at an eighth of its side times two, from its mean over blocks;
-  the source doubles the full picture.
+- The decoder restores the image at an eighth of its side times two, from its mean over blocks;
+  the source doubles the full image.
 - The penalty, the sum of frequency times squared norm of the class's weights, is our reading; its
   weight is ours.
 - The weighted cross-entropy of the source is the run's ``class_weighting: balanced``.
 - The features of both images are concatenated; the source reads one image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Design
+from jiadf.data.batches import Inputs
+from jiadf.models.baselines.base import IMAGES, Baseline
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.encoders import MetadataMLP
 from jiadf.models.network import NetworkOutput
-
-if TYPE_CHECKING:
-    from jiadf.data.batches import Inputs
 
 SUPER_RESOLUTION_WEIGHT = 2.0  # the source's 1 : 0.5 to the classification loss
 FREQUENCY_WEIGHT = 0.01
 
 
 class Detail(nn.Module):
-    """The decoder: a feature map to the detail that a picture lost when it was halved."""
+    """The decoder: a feature map to the detail that a image lost when it was halved."""
 
     def __init__(self, image_features: int, width: int) -> None:
         super().__init__()
@@ -56,7 +52,7 @@ class Detail(nn.Module):
         )
 
     def forward(self, tokens: Tensor, low: Tensor) -> Tensor:
-        """Restore (B, 3, 2 s, 2 s) from a map (B, n, F), n a square, and a picture (B, 3, s, s)."""
+        """Restore (B, 3, 2 s, 2 s) from a map (B, n, F), n a square, and a image (B, 3, s, s)."""
         side = round(tokens.shape[1] ** 0.5)
         grid = self.reduce(tokens[:, -(side**2) :]).mT.unflatten(-1, (side, side))
         size = [2 * length for length in low.shape[-2:]]
@@ -68,29 +64,30 @@ class Detail(nn.Module):
 class DualRefNet(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
         self.image = nn.Sequential(
-            nn.Linear(2 * design.image_features, design.joint_width), nn.GELU()
+            nn.Linear(2 * config.image_features, config.joint_width), nn.GELU()
         )
         self.metadata = nn.Sequential(
-            MetadataMLP(len(design.columns), design.metadata_width, design.dropout),
-            nn.Linear(design.metadata_width, design.joint_width),
+            MetadataMLP(len(config.columns), config.metadata_width, config.dropout),
+            nn.Linear(config.metadata_width, config.joint_width),
         )
         self.hidden = nn.Sequential(
-            nn.Linear(design.joint_width, design.joint_width), nn.GELU(), nn.Dropout(design.dropout)
+            nn.Linear(config.joint_width, config.joint_width), nn.GELU(), nn.Dropout(config.dropout)
         )
-        self.classifier = nn.Linear(design.joint_width, design.num_classes)
-        self.register_buffer("frequency", torch.full((design.num_classes,), 1 / design.num_classes))
-        if design.spatial:
+        self.classifier = nn.Linear(config.joint_width, config.num_classes)
+        self.register_buffer("frequency", torch.full((config.num_classes,), 1 / config.num_classes))
+        if config.spatial:
+            width = config.attention_width // 4 or 1
             self.detail = nn.ModuleDict(
-                {name: Detail(design.image_features, design.width // 4 or 1) for name in IMAGES}
+                {name: Detail(config.image_features, width) for name in IMAGES}
             )
 
     def fit(self, inputs: Inputs, train_rows: Tensor) -> None:
         """Count the classes of the training lesions."""
         labels = torch.from_numpy(inputs.target)[train_rows]
-        counts = torch.bincount(labels, minlength=self.design.num_classes).float()
+        counts = torch.bincount(labels, minlength=self.config.num_classes).float()
         self.frequency.copy_(counts / counts.sum())
 
     def frequency_penalty(self) -> Tensor:
@@ -100,27 +97,26 @@ class DualRefNet(Baseline):
     def super_resolution_loss(
         self, batch: Mapping[str, Tensor], maps: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return the mean squared error of the restored pictures, pixels scaled to [0, 1]."""
+        """Return the mean squared error of the restored images, pixels scaled to [0, 1]."""
         losses = []
         for name in IMAGES:
-            picture = functional.avg_pool2d(batch[name].float() / 255, 4)
-            low = functional.avg_pool2d(picture, 2)
+            image = functional.avg_pool2d(batch[name].float() / 255, 4)
+            low = functional.avg_pool2d(image, 2)
             restored = self.detail[name](maps[name], low)
             height, width = restored.shape[-2:]
-            losses.append(functional.mse_loss(restored, picture[..., :height, :width]))
+            losses.append(functional.mse_loss(restored, image[..., :height, :width]))
         return torch.stack(losses).mean()
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
         """Run the method."""
-        encoded = self.encode(batch)
-        pooled = torch.cat([encoded[name].pooled for name in IMAGES], dim=-1)
-        fused = self.image(self.dropout(pooled)) * self.metadata(batch["metadata"])
+        pooled, maps = self.encode(batch)
+        image = torch.cat(list(pooled.values()), dim=-1)  # (B, 2 F)
+        fused = self.image(self.dropout(image)) * self.metadata(batch["metadata"])
         logits = self.classifier(self.hidden(fused))
         if not self.training:
             return self.single_head(logits)
         auxiliary = {"frequency": FREQUENCY_WEIGHT * self.frequency_penalty()}
-        if self.design.spatial:
-            maps = {name: encoded[name].tokens for name in IMAGES}
+        if self.config.spatial:
             restored = self.super_resolution_loss(batch, maps)
             auxiliary["super_resolution"] = SUPER_RESOLUTION_WEIGHT * restored
         return self.single_head(logits, auxiliary=auxiliary)

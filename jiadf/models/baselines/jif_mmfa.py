@@ -2,7 +2,7 @@
 
 It is a configuration of :class:`jiadf.models.network.JIADF`, not a class: JI-ADF took its
 joint-individual heads and its fusion attention from this method and put a gate in the place of the
-average. ``SETTINGS`` says what changes.
+average.
 
 Source
 ------
@@ -20,4 +20,4 @@ Simplifications
 - The row is therefore the same network as ``ji-mmfa`` of Figure 3.
 """
 
-SETTINGS = {"decision": "average"}
+SETTINGS = {"method": "ji-adf", "decision": "average"}

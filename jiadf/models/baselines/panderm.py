@@ -1,6 +1,6 @@
 """Fine-tuned PanDerm (Yan et al., 2025): its vision transformer on both images, one linear head.
 
-PanDerm is a ViT pretrained on two million skin pictures; ViT-L/16 in the paper, ViT-B/16 published
+PanDerm is a ViT pretrained on two million skin images; ViT-L/16 in the paper, ViT-B/16 published
 later. It is a backbone here, ``panderm_large`` or ``panderm_base``, whose weights come from the
 file that ``backbone_weights`` names: ``panderm_ll_data6_checkpoint-499.pth`` from the authors'
 page, under CC BY-NC-ND 4.0. Without that file the row does not run and says so; nothing takes its
@@ -23,26 +23,25 @@ Simplifications
   augmentation).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Design
+from jiadf.models.baselines.base import Baseline
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
 
 class PanDerm(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
-        self.classifier = nn.Linear(2 * design.image_features, design.num_classes)
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
+        self.classifier = nn.Linear(2 * config.image_features, config.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
         """Run the method."""
-        encoded = self.encode(batch)
-        pooled = torch.cat([encoded[name].pooled for name in IMAGES], dim=-1)
-        return self.single_head(self.classifier(self.dropout(pooled)))
+        pooled, _ = self.encode(batch)
+        joined = torch.cat(list(pooled.values()), dim=-1)  # (B, 2 F)
+        return self.single_head(self.classifier(self.dropout(joined)))

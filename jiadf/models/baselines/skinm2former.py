@@ -16,20 +16,19 @@ Simplifications
 - The source fuses at several stages inside a hierarchical (Swin) transformer. Here two levels of
   tri-modal attention stand on the last features of the run's backbone.
 - The source predicts eight labels of Derm7pt (diagnosis and checklist); MILK10k has one label, so
-  the queries are the eleven classes, the loss is the harness's, and the source's loss for
+  the queries are the eleven classes, the loss is the shared one, and the source's loss for
   imbalanced multi-label learning is left out.
 - In the `frozen` regime an image has two tokens made of its pooled features instead of a map.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Block, Design, ImageTokens
+from jiadf.models.baselines.base import IMAGES, Baseline, Block, ImageTokens
 from jiadf.models.baselines.fields import FieldTokens
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
 LEVELS = 2
@@ -39,49 +38,44 @@ MODALITIES = (*IMAGES, "metadata")
 class TriModalBlock(nn.Module):
     """Each modality's tokens attend to those of the two others, all at once."""
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleDict(
-            {name: Block(design.width, design.num_heads, design.dropout) for name in MODALITIES}
-        )
+        self.blocks = nn.ModuleDict({name: Block(config) for name in MODALITIES})
 
     def forward(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map tokens (B, n_m, width) of each modality m to tokens of the same shapes."""
         mixed = {}
         for name, block in self.blocks.items():
             others = torch.cat([value for key, value in tokens.items() if key != name], dim=1)
-            mixed[name], _ = block(tokens[name], others)
+            mixed[name] = block(tokens[name], others)
         return mixed
 
 
 class SkinM2Former(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
-        self.image_tokens = nn.ModuleDict({name: ImageTokens(design) for name in IMAGES})
-        self.fields = FieldTokens(design)
-        self.levels = nn.ModuleList(TriModalBlock(design) for _ in range(LEVELS))
-        self.queries = nn.Parameter(0.02 * torch.randn(design.num_classes, design.width))
-        self.gather = Block(design.width, design.num_heads, design.dropout)
-        self.correlate = Block(design.width, design.num_heads, design.dropout)
-        self.norm = nn.LayerNorm(design.width)
-        self.weight = nn.Parameter(
-            torch.randn(design.num_classes, design.width) / design.width**0.5
-        )
-        self.bias = nn.Parameter(torch.zeros(design.num_classes))
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
+        self.image_tokens = nn.ModuleDict({name: ImageTokens(config) for name in IMAGES})
+        self.fields = FieldTokens(config)
+        self.levels = nn.ModuleList(TriModalBlock(config) for _ in range(LEVELS))
+        self.queries = nn.Parameter(0.02 * torch.randn(config.num_classes, config.attention_width))
+        self.gather = Block(config)
+        self.correlate = Block(config)
+        self.norm = nn.LayerNorm(config.attention_width)
+        shape = (config.num_classes, config.attention_width)
+        self.weight = nn.Parameter(torch.randn(shape) / config.attention_width**0.5)
+        self.bias = nn.Parameter(torch.zeros(config.num_classes))
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
-        """Run the method; ``attention`` (B, H, K, K) is that among the label queries."""
-        encoded = self.encode(batch)
-        tokens = {
-            name: self.image_tokens[name](self.dropout(encoded[name].tokens)) for name in IMAGES
-        }
+        """Run the method."""
+        _, features = self.encode(batch)
+        tokens = {n: self.image_tokens[n](self.dropout(value)) for n, value in features.items()}
         tokens["metadata"] = self.fields(batch["metadata"])
         for level in self.levels:
             tokens = level(tokens)
         queries = self.queries.expand(len(batch["metadata"]), -1, -1)  # (B, K, width)
-        queries, _ = self.gather(queries, torch.cat(list(tokens.values()), dim=1))
-        queries, attention = self.correlate(queries)
+        queries = self.gather(queries, torch.cat(list(tokens.values()), dim=1))
+        queries = self.correlate(queries)
         logits = (self.norm(queries) * self.weight).sum(dim=-1) + self.bias  # (B, K)
-        return self.single_head(logits, attention=attention)
+        return self.single_head(logits)

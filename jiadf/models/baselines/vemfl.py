@@ -15,57 +15,67 @@ dsrestrepo/Embedding-Alignment (README and ``src/alignment.py``, which belong to
 Simplifications
 ---------------
 - Embeddings are the run's image backbone's, not those of a foundation model.
-- The sentence's embedding is a fixed random vector a word (:mod:`.fields`), not a language
+- The sentence's embedding is a fixed random vector a word, not a language
   model's: it tells sentences apart but knows nothing of their meaning.
 - The shorter embedding is padded with zeros to the longer one's width. The gap is that of the
   training lesions, and is closed in full (the source tries several shares).
 - The source's late fusion is not built.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jiadf.models.baselines.base import IMAGES, Baseline, Design
-from jiadf.models.baselines.fields import FrozenTextEmbedding, MetadataText
+from jiadf.data.batches import Inputs
+from jiadf.models.baselines.base import IMAGES, Baseline
+from jiadf.models.baselines.fields import MetadataText
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
-if TYPE_CHECKING:
-    from jiadf.data.batches import Inputs
 
-SHARE = 1.0  # of the modality gap that is closed
+class FrozenTextEmbedding(nn.Module):
+    """A fixed embedding of a sentence: the mean of one random vector a (position, word) pair.
+
+    Seeded by itself, so that it is the same in every run, as a frozen language model would be.
+    """
+
+    def __init__(self, vocabulary: int, length: int, width: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        table = torch.randn(length, vocabulary, width, generator=generator)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Map (B, L) to (B, width)."""
+        places = torch.arange(numbers.shape[1], device=numbers.device)
+        return self.table[places, numbers].mean(dim=1)
 
 
 class VEMFL(Baseline):
     """See the module's docstring."""
 
-    def __init__(self, design: Design, image_encoders: Mapping[str, nn.Module]) -> None:
-        super().__init__(design, image_encoders)
-        if design.spatial:
-            raise ValueError("vemfl trains on frozen embeddings: set regime to frozen")
-        self.space = 2 * design.image_features
-        self.text = MetadataText(design.columns)
-        text_width = min(self.space, 2 * design.joint_width)
+    def __init__(self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__(config, image_encoders)
+        self.space = 2 * config.image_features
+        self.text = MetadataText(config.columns)
+        text_width = min(self.space, 2 * config.joint_width)
         self.text_embedding = FrozenTextEmbedding(
             len(self.text.words), self.text.length, text_width
         )
         self.register_buffer("gap", torch.zeros(self.space))
         self.classifier = nn.Sequential(
-            nn.Linear(2 * self.space, design.joint_width),
+            nn.Linear(2 * self.space, config.joint_width),
             nn.ReLU(),
-            nn.Dropout(design.dropout),
-            nn.Linear(design.joint_width, design.num_classes),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.joint_width, config.num_classes),
         )
 
     def embed(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the unit embeddings of images and text before alignment, (B, space) each."""
-        encoded = self.encode(batch)
-        image = torch.cat([encoded[name].pooled for name in IMAGES], dim=-1)
+        pooled, _ = self.encode(batch)
+        image = torch.cat(list(pooled.values()), dim=-1)
         text = self.text_embedding(self.text(batch["metadata"]))
         text = functional.pad(text, (0, self.space - text.shape[-1]))
         return functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
@@ -80,10 +90,8 @@ class VEMFL(Baseline):
 
     def align(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Close the gap: shift both halfway, and back to unit length."""
-        shift = SHARE / 2 * self.gap
-        return functional.normalize(image - shift, dim=-1), functional.normalize(
-            text + shift, dim=-1
-        )
+        aligned = (image - self.gap / 2, text + self.gap / 2)
+        return tuple(functional.normalize(embedding, dim=-1) for embedding in aligned)
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
         """Run the method."""

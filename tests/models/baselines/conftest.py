@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jiadf.data.metadata import MetadataEncoder
-from jiadf.models.baselines import BASELINES, Design
+from jiadf.models.baselines import BASELINES
+from jiadf.models.configuration import NetworkConfig
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
 
 FEATURES, CLASSES = 12, 4
@@ -40,9 +41,9 @@ def made_metadata():
     return draw_metadata
 
 
-@pytest.fixture
-def design() -> Design:
-    return Design(
+@pytest.fixture(scope="session")
+def config() -> NetworkConfig:
+    return NetworkConfig(
         image_features=FEATURES,
         columns=COLUMNS,
         num_classes=CLASSES,
@@ -55,14 +56,13 @@ def design() -> Design:
 
 
 @pytest.fixture
-def make(design):
+def make(config):
     """Make a method's network over features, seeded."""
 
-    def build(name: str, **changes):
+    def build(name: str):
         torch.manual_seed(0)
         encoders = {image: torch.nn.Identity() for image in ("clinical", "dermoscopic")}
-        chosen = Design(**(vars(design) | changes))
-        return BASELINES[name](chosen, encoders)
+        return BASELINES[name](config, encoders)
 
     return build
 

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from jiadf.models.baselines import albef
-from jiadf.models.baselines.base import IMAGES, Attention, Block
-from jiadf.models.baselines.fields import FrozenTextEmbedding, MetadataText, fields_of
+from jiadf.models.baselines.base import Attention, Block
+from jiadf.models.baselines.fields import MetadataText, fields_of
+from jiadf.models.baselines.vemfl import FrozenTextEmbedding
 
 
 def inputs_of(batch):
@@ -24,8 +25,7 @@ def test_attention_against_a_slow_transcription():
     torch.manual_seed(0)
     attention = Attention(6, 2)
     tokens, context = torch.randn(2, 3, 6), torch.randn(2, 4, 6)
-    mixed, weights = attention(tokens, context)
-    assert weights.shape == (2, 2, 3, 4)
+    mixed = attention(tokens, context)
     query = attention.query(tokens)
     key, value = attention.key_value(context).chunk(2, dim=-1)
     for b in range(2):
@@ -36,22 +36,21 @@ def test_attention_against_a_slow_transcription():
                 part = slice(3 * h, 3 * h + 3)
                 scores = [query[b, n, part] @ key[b, m, part] / 3**0.5 for m in range(4)]
                 share = torch.stack(scores).softmax(0)
-                torch.testing.assert_close(share, weights[b, h, n])
                 heads.append(share @ value[b, :, part])
             rows.append(attention.out(torch.cat(heads)))
         torch.testing.assert_close(torch.stack(rows), mixed[b])
 
 
-def test_a_block_reads_its_context_and_nothing_else():
+def test_a_block_reads_its_context_and_nothing_else(config):
     torch.manual_seed(0)
-    block = Block(8, 2).eval()
+    block = Block(config).eval()
     tokens, context = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
-    before, _ = block(tokens, context)
+    before = block(tokens, context)
     changed = context.clone()
     changed[0, 4] = torch.randn(8)
-    assert not torch.allclose(block(tokens, changed)[0], before)
+    assert not torch.allclose(block(tokens, changed), before)
     moved = context[:, [4, 3, 2, 1, 0]]
-    torch.testing.assert_close(block(tokens, moved)[0], before)  # a set, not a sequence
+    torch.testing.assert_close(block(tokens, moved), before)  # a set, not a sequence
 
 
 # --- metadata as fields and as text -------------------------------------------------------------
@@ -71,13 +70,15 @@ def test_metadata_reads_as_a_sentence(columns):
     for column, value in {"age": 1.0, "sex=male": 1.0, "site=hand": 1.0}.items():
         metadata[0, columns.index(column)] = value
     text = MetadataText(columns)
-    sentence = text.sentence(text(metadata)[0])
-    assert sentence.startswith("age: high, sex: male, site: hand, skin_tone_class: unknown, ")
-    assert sentence.endswith(": average")
+
+    def words():
+        return [text.words[number] for number in text(metadata)[0]]
+
+    assert words() == ["[CLS]", "high", "male", "hand", "unknown", *14 * ["average"]]
     metadata[0, columns.index("age")] = -9.0
-    assert text.sentence(text(metadata)[0]).startswith("age: lowest, ")
+    assert words()[1] == "lowest"
     metadata[0, columns.index("age_missing")] = 1.0
-    assert text.sentence(text(metadata)[0]).startswith("age: unknown, ")
+    assert words()[1] == "unknown"
 
 
 def test_the_frozen_embedding_is_fixed_and_tells_sentences_apart(columns, made_metadata):
@@ -120,13 +121,6 @@ def test_vemfl_trains_its_classifier_alone(make):
 # --- CAFFM and SkinM2Former ---------------------------------------------------------------------
 
 
-def test_caffm_image_tokens_attend_to_the_fields(make, batch):
-    output = make("caffm").eval()(batch)
-    assert output.attention.shape == (9, 2, 4, 6)  # 2 images of 2 tokens over 6 fields
-    assert output.attention.std(dim=-1).mean() > 0  # not all alike
-    torch.testing.assert_close(output.attention.sum(-1), torch.ones(9, 2, 4))
-
-
 def test_caffm_mixes_the_modalities(make, batch):
     """What metadata does to the decision depends on the image: more than a sum of two parts."""
     network = make("caffm").eval()
@@ -157,10 +151,6 @@ def test_skinm2former_hears_every_modality_in_every_other(changed, make, batch):
 def test_skinm2former_label_queries_attend_to_each_other(make, batch):
     network = make("skinm2former").eval()
     output = network(batch)
-    assert output.attention.shape == (9, 2, 4, 4)
-    torch.testing.assert_close(output.attention.sum(-1), torch.ones(9, 2, 4))
-    off_diagonal = output.attention[..., ~torch.eye(4, dtype=torch.bool)]
-    assert off_diagonal.min() > 0
     with torch.no_grad():
         network.queries[3] += 2.0 * torch.randn(network.queries.shape[1])
     moved = network(batch).logits["joint"] - output.logits["joint"]
@@ -375,11 +365,8 @@ def test_dualrefnet_restores_detail():
 def test_fusing_for_cls_alone_is_fusing_all_and_reading_cls(make, batch):
     network = make("albef").eval()
     numbers = network.text(batch["metadata"])
-    encoded = network.encode(batch)
-    image, _ = network.image_side({name: encoded[name].tokens for name in IMAGES})
+    image, _ = network.image_side(network.encode(batch)[1])
     text, _ = network.text_side(numbers)
-    whole = text
-    for to_text, to_image in zip(network.fusion[::2], network.fusion[1::2], strict=True):
-        whole, _ = to_text(whole)
-        whole, _ = to_image(whole, image)
+    to_text, to_image = network.fusion
+    whole = to_image(to_text(text), image)
     torch.testing.assert_close(network.fuse(text, image), whole[:, 0])
