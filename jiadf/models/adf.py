@@ -5,16 +5,14 @@ Implements equations (5) and (6) of the paper in log space::
     w = softmax(W2 gelu(W1 [z_1; ...; z_b]))        weights on the simplex, one vector a sample
     p = sum_b w_b softmax(z_b)                      the fused posterior
 
-Use ``AdaptiveDecisionFusion`` on stacked logits, or ``fuse_log_posteriors`` with weights of your
-own (a fixed average, say). No logarithm of a probability is ever taken, so logits of any finite
-size give finite values and gradients.
+No logarithm of a probability is ever taken, so logits of any finite size give finite values and
+gradients.
 
 The paper's gate tends to give all weight to one branch. What may prevent that, none of it the
-paper's: other evidence than the logits (``in_features``); a ``temperature`` of its softmax; a
-``calibrated`` gate, which divides each branch's logits by a learned temperature before it reads and
-mixes them (Guo et al., *On calibration of modern neural networks*, ICML 2017); an
-``entropy_regulariser``; a ``load_balancing_loss`` (after Shazeer et al., *Outrageously large neural
-networks*, ICLR 2017).
+paper's: other evidence than the logits; a temperature of its softmax; a gate that divides each
+branch's logits by a learned temperature before it reads and mixes them (Guo et al., *On calibration
+of modern neural networks*, ICML 2017); an ``entropy_regulariser``; a ``load_balancing_loss`` (after
+Shazeer et al., *Outrageously large neural networks*, ICLR 2017).
 """
 
 import math
@@ -69,7 +67,7 @@ class AdaptiveDecisionFusion(nn.Module):
     temperature : float
         What the gate's scores are divided by before its softmax; the paper has 1.
     calibrated : bool
-        Learn a temperature for each branch, see `scaled`.
+        Learn a temperature for each branch.
     """
 
     def __init__(

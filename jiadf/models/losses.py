@@ -31,8 +31,8 @@ BETA = 0.999  # of "effective-number"
 def class_weights(labels: np.ndarray, scheme: str, num_classes: int = 11) -> Tensor:
     """Return the loss weight of each class, (K,) float32, "balanced" or "effective-number".
 
-    The mean over the training samples, whose classes are `labels` (N,), is 1, so that the learning
-    rate keeps its meaning; an absent class weighs as much as one with one sample.
+    The mean over the training samples, of classes `labels` (N,), is 1, so that the learning rate
+    keeps its meaning.
     """
     counts = np.bincount(labels, minlength=num_classes)
     seen = np.maximum(counts, 1)
@@ -54,18 +54,11 @@ def branch_lambdas(
 ) -> dict[str, float]:
     """Return the auxiliary weight of each branch of a network.
 
-    Without metadata the two individual branches are the clinical and the dermoscopic image; they
-    share lambda_image + lambda_metadata evenly, so the auxiliary total is the same for every
-    subset of modalities.
+    Without metadata the clinical and the dermoscopic branch share lambda_image + lambda_metadata
+    evenly, so the auxiliary total is the same for every subset of modalities.
     """
-    shared = (lambda_image + lambda_metadata) / 2
-    known = {
-        "joint": lambda_joint,
-        "image": lambda_image,
-        "metadata": lambda_metadata,
-        "clinical": shared,
-        "dermoscopic": shared,
-    }
+    known = {"joint": lambda_joint, "image": lambda_image, "metadata": lambda_metadata}
+    known |= dict.fromkeys(("clinical", "dermoscopic"), (lambda_image + lambda_metadata) / 2)
     return {name: known[name] for name in branch_names}
 
 
@@ -76,24 +69,20 @@ class JointIndividualLoss(nn.Module):
     ----------
     lambdas : mapping of str to float
         Auxiliary weight of each branch, see `branch_lambdas`. Where the joint head itself decides,
-        its cross-entropy is the final term already; its lambda is then unused, so that the final
-        loss keeps the unit weight that the paper gives it.
+        its cross-entropy is the final term already, and its lambda is unused.
     class_weighting : {"none", "balanced", "effective-number", "logit-adjusted"}
         See the module's docstring.
     labels : (N,) int array, optional
         Classes of the training samples; needed unless `class_weighting` is "none".
-    num_classes : int
-        Classes K.
     label_smoothing : float
         Share of the target that is spread evenly over the classes, in every term (Szegedy et al.,
         *Rethinking the Inception architecture*, CVPR 2016).
 
     Notes
     -----
-    Weighted losses are averaged over the batch, not divided by the batch's sum of weights: with
-    weights of mean 1 over the training set, the gradient is that of the weighted empirical risk
-    whatever the batch happens to hold. Under "logit-adjusted" each branch's logits are adjusted,
-    and the final term mixes the adjusted branch posteriors with the network's own weights.
+    Weighted losses are averaged over the batch, not divided by its sum of weights: the gradient is
+    that of the weighted empirical risk whatever the batch happens to hold. Under "logit-adjusted"
+    the final term mixes the adjusted branch posteriors with the network's own weights.
     """
 
     def __init__(

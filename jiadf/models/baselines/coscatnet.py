@@ -24,8 +24,8 @@ Simplifications
   With one label, it is the probability of an error. Errors are those on training lesions, under
   dropout: few, late in training.
 - The second stage's network is an MLP; the source runs a one-dimensional ResNet-50.
-- As in the source, the second stage learns from the first one's posteriors of the lesions that the
-  first was fitted to, which are better than those of new lesions: it may trust them too much.
+- As in the source, the second stage learns from posteriors of the lesions that the first was fitted
+  to, and may trust them too much.
 - Half of the epochs are the first stage. No test-time augmentation.
 - The branches' losses are weighted by the run's lambdas.
 """
@@ -84,10 +84,7 @@ class CoscatNet(Baseline):
         return not self.first_stage
 
     def log_weights(self, errors: Mapping[str, Tensor]) -> Tensor:
-        """Return log weights (B, b) of all branches from the logits of an error, (B,) each.
-
-        The less error is expected, the more weight; branches that are not mixed get none.
-        """
+        """Return log weights (B, b) from the logits of errors, (B,): the less, the more weight."""
         scores = torch.stack([-at_least_float32(errors[name]) for name in MIXED], dim=-1)
         shares = dict(zip(MIXED, scores.log_softmax(dim=-1).unbind(-1), strict=True))
         none = torch.full_like(shares["joint"], -torch.inf)

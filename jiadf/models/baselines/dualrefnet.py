@@ -42,7 +42,7 @@ FREQUENCY_WEIGHT = 0.01
 
 
 class Detail(nn.Module):
-    """The decoder: a feature map to the detail that a image lost when it was halved."""
+    """The decoder: a feature map to the detail that an image lost when it was halved."""
 
     def __init__(self, image_features: int, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Detail(nn.Module):
         )
 
     def forward(self, tokens: Tensor, low: Tensor) -> Tensor:
-        """Restore (B, 3, 2 s, 2 s) from a map (B, n, F), n a square, and a image (B, 3, s, s)."""
+        """Restore (B, 3, 2 s, 2 s) from a map (B, n, F), n a square, and an image (B, 3, s, s)."""
         side = round(tokens.shape[1] ** 0.5)
         grid = self.reduce(tokens[:, -(side**2) :]).mT.unflatten(-1, (side, side))
         size = [2 * length for length in low.shape[-2:]]

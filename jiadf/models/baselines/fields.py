@@ -17,10 +17,7 @@ CLS, UNKNOWN = "[CLS]", "unknown"
 
 
 def fields_of(columns: tuple[str, ...]) -> dict[str, list[int]]:
-    """Group the columns of the encoded metadata by field, in order.
-
-    ``sex=female`` belongs to ``sex``, ``age_missing`` to ``age``; each MONET score is a field.
-    """
+    """Group columns by field: ``sex=female`` under ``sex``, ``age_missing`` under ``age``."""
     fields: dict[str, list[int]] = {}
     for index, column in enumerate(columns):
         fields.setdefault(column.split("=")[0].removesuffix("_missing"), []).append(index)
@@ -52,8 +49,7 @@ class FieldTokens(nn.Module):
 class MetadataText(nn.Module):
     """Render encoded metadata as word numbers, (B, D) -> (B, L) int64, L = 1 + fields.
 
-    ``[CLS]``, then for each field the word of its value. A field's name is a constant that its
-    place says already, and is no token. Nothing of it is learned.
+    ``[CLS]``, then for each field the word of its value; the field's name is said by its place.
     """
 
     def __init__(self, columns: tuple[str, ...]) -> None:

@@ -36,10 +36,7 @@ from jiadf.models.network import NetworkOutput
 
 
 class FrozenTextEmbedding(nn.Module):
-    """A fixed embedding of a sentence: the mean of one random vector a (position, word) pair.
-
-    Seeded by itself, so that it is the same in every run, as a frozen language model would be.
-    """
+    """A fixed embedding of a sentence: the mean of one seeded random vector a (position, word)."""
 
     def __init__(self, vocabulary: int, length: int, width: int) -> None:
         super().__init__()
