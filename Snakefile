@@ -3,13 +3,12 @@
 import sys
 
 sys.path.insert(0, workflow.basedir)
-from book.sources import sources
-from book.toc import pages
+from book.sources import pages, sources
 
 SOURCE = "_build/source"
 PAGES = pages()
 NOTEBOOKS = [Path(page).name for page in PAGES if page.startswith("notebooks/")]
-PROSE = [f"{page}.md" for page in PAGES if page.startswith("book/") and page != "book/status"]
+PROSE = [f"{page}.md" for page in PAGES if page.startswith("book/")]
 READMES = ["jiadf/pretrained/README.md", "jiadf/data/sample/README.md"]  # shown as cards
 RECORDS = [str(path) for path in Path("book/results").rglob("*") if path.is_file()]
 MODEL = [str(path) for path in Path("jiadf/pretrained").iterdir() if path.is_file()]
@@ -19,10 +18,10 @@ rule book:
     default_target: True
     input:
         notebooks=expand(f"{SOURCE}/notebooks/{{name}}.ipynb", name=NOTEBOOKS),
-        status=f"{SOURCE}/book/status.md",
         prose=PROSE,
         readmes=READMES,
-        settings=["_config.yml", "_toc.yml", "book/references.bib"],
+        settings=["_config.yml", "_toc.yml", "book/references.bib", "CITATION.cff"],
+        tools=["book/finish.py", "book/tables.py"],
         static=[str(path) for path in Path("book/_static").glob("*")],
         gallery="_build/gallery/index.html",
     output:
@@ -31,7 +30,7 @@ rule book:
         "_build/logs/book.log",
     shell:
         """
-        python book/toc.py {SOURCE}
+        python book/sources.py {SOURCE}
         cp _config.yml _toc.yml {SOURCE}/
         cp -r book/_static {input.prose} book/references.bib {SOURCE}/book/
         cp --parents {input.readmes} {SOURCE}/
@@ -74,13 +73,3 @@ rule notebook:
         python book/execute.py {input.notebook} --out {SOURCE}/notebooks > {log} 2>&1 \
             || {{ cat {log}; exit 1; }}
         """
-
-
-rule status:
-    input:
-        rules.book.input.notebooks,
-        "book/build_status.py",
-    output:
-        f"{SOURCE}/book/status.md",
-    shell:
-        "python book/build_status.py --notebooks {SOURCE}/notebooks --out {output}"

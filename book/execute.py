@@ -21,7 +21,7 @@ import papermill
 from jiadf.config import ParameterError, Parameters, check_names, parse_assignments, read_yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from book.toc import ROOT, pages
+from book.sources import ROOT, pages
 
 
 def declared(notebook: Path) -> set[str]:

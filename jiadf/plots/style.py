@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +22,7 @@ NEUTRAL = "0.35"
 _STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
+    "svg.hashsalt": "jiadf",
     "figure.constrained_layout.w_pad": 0.08,
     "figure.constrained_layout.h_pad": 0.08,
     "font.size": 11,
@@ -34,8 +39,45 @@ _STYLE = {
 
 
 def use_style() -> None:
-    """Set the style of every figure of this process: seaborn's colour-blind palette, on white."""
+    """Set the style of every figure of this process: seaborn's colour-blind palette, on white.
+
+    A notebook shows line art as SVG, and a figure with photographs as JPEG.
+    """
     sns.set_theme(style="ticks", palette="colorblind", rc=_STYLE)
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or "matplotlib_inline" not in plt.get_backend():
+        return
+    import_module("matplotlib_inline.backend_inline")  # else it registers PNG when first drawn with
+    formatters = shell.display_formatter.formatters
+    formatters["image/png"].pop(Figure, None)
+    formatters["image/svg+xml"].for_type(Figure, as_svg)
+    formatters["image/jpeg"].for_type(Figure, as_jpeg)
+
+
+def _has_photograph(figure: Figure) -> bool:
+    return any(image.get_array().size > 30_000 for ax in figure.axes for image in ax.images)
+
+
+def _drawn(figure: Figure, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, bbox_inches="tight", **options)
+    return buffer.getvalue()
+
+
+def as_svg(figure: Figure) -> str | None:
+    """Draw a figure as SVG, clouds of over 500 points as dots; None for one with photographs."""
+    if _has_photograph(figure):
+        return None
+    for cloud in figure.findobj(PathCollection):
+        cloud.set_rasterized(len(cloud.get_offsets()) > 500)
+    return _drawn(figure, "svg", dpi=200, metadata={"Date": None}).decode()
+
+
+def as_jpeg(figure: Figure) -> bytes | None:
+    """Draw a figure with photographs as JPEG; None for line art."""
+    if not _has_photograph(figure):
+        return None
+    return _drawn(figure, "jpeg", dpi=160, pil_kwargs={"quality": 85, "optimize": True})
 
 
 def subplots(*args, **kwargs) -> tuple[Figure, Axes | np.ndarray]:

@@ -1,9 +1,11 @@
 """Open the built book in a browser, as a reader would. Needs `make book` and a Chromium."""
 
 import functools
+import gzip
 import http.server
 import threading
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import yaml
@@ -22,6 +24,16 @@ def entries():
     return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
 
 
+CONTRAST = (ROOT / "tests/book/contrast.js").read_text()
+# What a visitor loads at most, in bytes as a server sends them.
+LIMITS = {
+    "book/intro": 3e6,
+    "book/paper_and_book": 3e6,
+    "notebooks/01_data": 3e6,
+    "notebooks/02_mmfa": 3e6,
+    "notebooks/05_ablations": 3e6,
+    "gallery/index": 10e6,
+}
 NOTEBOOKS = [entry for entry in entries() if entry.startswith("notebooks/")]
 
 
@@ -56,7 +68,7 @@ def visit(browser, site):
     """Open a page; collects what failed to load and script errors as it goes."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.failures = []
+    page.failures, page.answers = [], []
 
     def note(error):
         if KNOWN not in str(error):
@@ -65,6 +77,7 @@ def visit(browser, site):
     page.on("pageerror", note)
 
     def watch(response):
+        page.answers.append(response)
         if response.status >= 400:
             page.failures.append(f"{response.status} {response.url}")
 
@@ -91,7 +104,7 @@ def test_index_leads_to_the_introduction(visit):
 
 
 @pytest.mark.parametrize("entry", entries())
-def test_page_opens_whole(visit, entry):
+def test_page_opens_whole(visit, site, entry):
     """One visit a page: nothing is missing, broken or unlabelled, and it fits a phone."""
     page = visit(entry)
     assert page.locator("article h1").count() >= 1
@@ -119,8 +132,41 @@ def test_page_opens_whole(visit, entry):
         "[...document.querySelectorAll('article figure:has(figcaption) img')].map(i => i.alt)"
     )
     assert all(len(alt) > 20 for alt in alts), alts
+    for tag in ("description", "og:title", "og:image"):
+        assert page.locator(f"meta[name='{tag}'], meta[property='{tag}']").count() == 1
+    for link in page.locator("a[download]").all():
+        target = urljoin(page.url, link.get_attribute("href")).removeprefix(site)
+        assert (HTML / target.strip("/")).is_file(), target
     page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("entry", LIMITS)
+def test_page_is_light_and_legible_in_both_themes(visit, entry):
+    page = visit(entry)
+    weight = sum(len(gzip.compress(answer.body())) for answer in page.answers if answer.ok)
+    assert weight < LIMITS[entry]
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.wait_for_timeout(500)  # colours fade over
+        assert page.evaluate(CONTRAST) == [], theme
+    assert page.evaluate("[...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_a_phone_cannot_show_whole_scrolls(visit):
+    """Equations with their numbers, and tables, begin inside the page and scroll in their boxes."""
+    page = visit("notebooks/02_mmfa")
+    page.wait_for_selector("mjx-container", timeout=30_000)
+    page.set_viewport_size({"width": 390, "height": 800})
+    left = page.evaluate(
+        "[...document.querySelectorAll('div.math mjx-math, .table-scroll table')]"
+        ".map(e => e.getBoundingClientRect().left)"
+    )
+    assert left
+    assert min(left) >= 0
 
 
 @pytest.mark.parametrize("entry", ["notebooks/02_mmfa", "book/paper_and_book"])
