@@ -1,7 +1,8 @@
 """One shape for all tables of the book, and a no-break space before each unit.
 
 Numbers stand to the right and text to the left, header included; the name of an index stands in the
-header's row; and a table that is wider than the page scrolls in a box of its own.
+header's row; metrics have their names, and gaps a dash; and a table that is wider than the page
+scrolls in a box of its own.
 """
 
 import re
@@ -10,6 +11,9 @@ from bs4 import BeautifulSoup
 from bs4.element import Tag
 from docutils import nodes
 
+from jiadf.evaluation.metrics import METRIC_NAMES
+
+NAMES = {**METRIC_NAMES, "p_holm": "p (Holm)", "NaN": "–", "nan": "–"}
 NUMBER = re.compile(r"[✓✗]?\s*[-+−±<>≈~]?\s*[\d.]*\d|nan\b|NaN\b|[–-]?$")
 
 
@@ -72,7 +76,8 @@ def tidy_html(html: str) -> str:
                     cell["class"] = [*cell.get("class", []), "text-left"]
         for cell in table.find_all(["td", "th"]):
             if cell.string:
-                cell.string = no_break(cell.string)
+                text = cell.string.strip()
+                cell.string = no_break(NAMES.get(text, text))
         box = soup.new_tag("div", tabindex="0", role="region")
         box["class"], box["aria-label"] = "table-scroll", "Table"
         table["class"] = [*table.get("class", []), "book-table"]

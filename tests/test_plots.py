@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from jiadf import plots
 from jiadf.data.schema import CLASSES
+from jiadf.plots.style import as_jpeg, as_svg, subplots
 
 BRANCHES = ["image", "metadata", "joint"]
 
@@ -158,3 +159,17 @@ def test_paired_differences_names_both_systems_where_references_differ(count):
     assert sum(ax.get_visible() for ax in figure.axes) == count
     assert names_on_y(figure.axes[0])[0] == "jf-mmfa − late-concat"
     assert_sound(plots.paired_differences(table.head(1)))
+
+
+def test_line_art_is_svg_with_clouds_as_dots_and_photographs_are_jpeg():
+    figure, ax = subplots()
+    ax.scatter(*np.zeros((2, 40)))
+    assert as_jpeg(figure) is None
+    assert "<image" not in as_svg(figure)
+    ax.scatter(*np.zeros((2, 4000)))
+    svg = as_svg(figure)
+    assert "<image" in svg
+    assert as_svg(figure) == svg  # the same bytes each time
+    ax.imshow(np.zeros((240, 320, 3)))
+    assert as_svg(figure) is None
+    assert as_jpeg(figure)[:3] == b"\xff\xd8\xff"

@@ -15,7 +15,7 @@ DONE = {
     "shell.execute_reply": "2026-01-02T03:05:17.400000Z",
 }
 PANDAS = """<div><table border="1" class="dataframe"><thead>
-<tr style="text-align: right;"><th>metric</th><th>AP</th><th>what it is</th></tr>
+<tr style="text-align: right;"><th>metric</th><th>macro_ap</th><th>what it is</th></tr>
 <tr><th>system</th><th></th><th></th></tr></thead>
 <tbody><tr><th>ji-adf</th><td>12%</td><td>gate</td></tr>
 <tr><th>ji-mmfa</th><td>-3%</td><td>9 heads</td></tr><tr><th>C</th><td>–</td><td>one</td></tr>
@@ -62,7 +62,7 @@ def test_a_pandas_table_gets_one_head_and_its_text_to_the_left():
     table = BeautifulSoup(tidy_html(PANDAS), "html.parser").find("table")
     assert table.parent["class"] == ["table-scroll"]
     (head,) = table.thead.find_all("tr")
-    assert [cell.get_text() for cell in head.find_all("th")] == ["system", "AP", "what it is"]
+    assert [cell.get_text() for cell in head.find_all("th")] == ["system", "macro AP", "what it is"]
     left = [cell.get_text() for cell in table.find_all(class_="text-left")]
     assert left == ["what it is", "gate", "9 heads", "one"]
     assert table.find("td").get_text() == "12\u00a0%"
