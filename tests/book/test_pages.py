@@ -90,7 +90,7 @@ def visit(browser, site):
     page.route("**/*", keep_local)
 
     def go(entry):
-        page.goto(f"{site}/{entry}.html", wait_until="load")
+        page.goto(f"{site}/{entry}.html", wait_until="load", timeout=120_000)
         return page
 
     yield go
@@ -146,10 +146,10 @@ def test_page_is_light_and_legible_in_both_themes(visit, entry):
     page = visit(entry)
     weight = sum(len(gzip.compress(answer.body())) for answer in page.answers if answer.ok)
     assert weight < LIMITS[entry]
+    page.add_style_tag(content="* { transition: none !important; }")
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        page.wait_for_timeout(500)  # colours fade over
         assert page.evaluate(CONTRAST) == [], theme
     assert page.evaluate("[...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
     page.set_viewport_size({"width": 390, "height": 800})
@@ -159,7 +159,7 @@ def test_page_is_light_and_legible_in_both_themes(visit, entry):
 def test_what_a_phone_cannot_show_whole_scrolls(visit):
     """Equations with their numbers, and tables, begin inside the page and scroll in their boxes."""
     page = visit("notebooks/02_mmfa")
-    page.wait_for_selector("mjx-container", timeout=30_000)
+    page.wait_for_selector("mjx-container", timeout=120_000)
     page.set_viewport_size({"width": 390, "height": 800})
     left = page.evaluate(
         "[...document.querySelectorAll('div.math mjx-math, .table-scroll table')]"
@@ -172,12 +172,12 @@ def test_what_a_phone_cannot_show_whole_scrolls(visit):
 @pytest.mark.parametrize("entry", ["notebooks/02_mmfa", "book/paper_and_book"])
 def test_equations_are_typeset(visit, entry):
     page = visit(entry)
-    page.wait_for_selector("mjx-container", timeout=30_000)
+    page.wait_for_selector("mjx-container", timeout=120_000)
     assert page.locator("mjx-merror").count() == 0
 
 
 def test_search_finds_a_notebook(visit):
     page = visit("search")
-    page.goto(page.url + "?q=simplex", wait_until="load")
-    page.wait_for_selector("#search-results li a", timeout=30_000)
+    page.goto(page.url + "?q=simplex", wait_until="load", timeout=120_000)
+    page.wait_for_selector("#search-results li a", timeout=120_000)
     assert page.locator("#search-results li a[href*='03_adf']").count() >= 1
