@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,22 @@ def test_macro_f1_leaves_out_a_class_neither_present_nor_predicted():
     assert metrics.summary(truth, prob)["macro_f1"] == 1
     predicted_third = np.eye(3)[[0, 1, 2]]
     assert metrics.summary(truth, predicted_third)["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15])
+def test_calibration_error_equals_a_direct_transcription(bins):
+    truth, prob = draw(5, lesions=400)
+    confidence, right = prob.max(1), prob.argmax(1) == truth
+    expected = 0.0
+    for low, high in pairwise(np.linspace(0, 1, bins + 1)):
+        member = (confidence > low) & (confidence <= high)
+        if member.any():
+            gap = confidence[member].mean() - right[member].mean()
+            expected += member.mean() * abs(gap)
+    found = metrics.confidence_gap(confidence, right, np.ones((1, len(truth))), bins)
+    assert found[0] == pytest.approx(expected)
+    if bins == 15:
+        assert metrics.summary(truth, prob)["ece"] == pytest.approx(expected)
 
 
 def test_resampled_metrics_equal_metrics_of_the_resampled_lesions():
