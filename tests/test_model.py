@@ -167,7 +167,7 @@ def test_arguments_that_cannot_be_used_are_named(model, photographs):
         ({"age": "85+"}, "age is '85"),
         ({"sex": "m"}, "sex is 'm'"),
         ({"site": "elbow"}, "site is 'elbow'"),
-        ({"skin_tone": 9}, "skin_tone is 9"),
+        ({"skin_tone": 9}, "skin_tone is '9'"),
         ({"monet": {"MONET_hair": 0}}, "clinical_MONET_hair"),
         ({"monet": {"clinical_MONET_hair": 2}}, "clinical_MONET_hair is 2, outside 0 to 1"),
         ({"dermoscopic": "none.jpg"}, "dermoscopic is 'none.jpg': there is no such file"),

@@ -119,3 +119,16 @@ supplement_schema = pa.DataFrameSchema(
     },
     name="MILK10k supplement",
 )
+
+# What anybody may tell of lesions of their own, all but the images (jiadf.submission.own_images).
+own_schema = pa.DataFrameSchema(
+    {
+        "lesion_id": _identifier(unique=True),
+        "age": _number(*AGE_RANGE, nullable=True),
+        "sex": _category(SEXES, nullable=True),
+        "skin_tone": pa.Column(float, pa.Check.isin(SKIN_TONES), nullable=True, coerce=True),
+        "site": _category(SITES, nullable=True),
+        **{f"{kind}_{s}": _number(0, 1, nullable=True) for kind in IMAGE_TYPES for s in MONET},
+    },
+    name="lesions of one's own",
+)

@@ -8,6 +8,7 @@ import csv
 import difflib
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,19 @@ def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | N
     cells, found = read_cells(path)
     if cells is None:
         return None, found
-    short_rows = {fault.row for fault in found}  # their missing cells are told already
+    table, wrong = check_cells(cells, schema, path.name, found)
+    return table, sorted([*found, *wrong], key=lambda fault: fault.row or 0)
+
+
+def check_cells(
+    cells: pd.DataFrame, schema: pa.DataFrameSchema, file: str, known: Sequence[Fault] = ()
+) -> tuple[pd.DataFrame, list[Fault]]:
+    """Hold cells of :func:`read_cells` against a schema; answer as :func:`read_table` does.
+
+    `known` are the faults of the reading, which are not told again.
+    """
+    found: list[Fault] = []
+    short_rows = {fault.row for fault in known}  # their missing cells are told already
     table = cells[[name for name in schema.columns if name in cells]].copy()
     cases = []  # of row, column and failed check
     for column in table.columns:
@@ -58,7 +71,7 @@ def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | N
         cases += failed.itertuples(index=False, name=None)
     for name in schema.columns:
         if name not in cells:
-            found.append(_missing_column(name, list(cells.columns), path.name))
+            found.append(_missing_column(name, list(cells.columns), file))
     not_one_hot = set()
     places = {name: place for place, name in enumerate(table.columns)}
     for row, column, check in sorted(cases, key=lambda case: (case[0], places[case[1]])):
@@ -68,11 +81,11 @@ def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | N
         if check == "one_hot" or column in CLASSES:
             if row not in not_one_hot:
                 not_one_hot.add(row)
-                found.append(_class_fault(cells.loc[row], path.name))
+                found.append(_class_fault(cells.loc[row], file))
         elif (text is None) == (check == "not_nullable"):  # an unread number is told as that
             kind, *told = _cell_fault(cells[column], text, check, schema.columns[column])
-            found.append(Fault(kind, path.name, row, *told))
-    return table, sorted(found, key=lambda fault: fault.row or 0)
+            found.append(Fault(kind, file, row, *told))
+    return table, found
 
 
 def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault]]:
@@ -172,7 +185,7 @@ def _cell_fault(
     name = column.name
     or_empty = ", or leave the cell empty" if rule.nullable else ""
     if check == "not_nullable":
-        remedy = "fill it in; only age_approx, site and the free text may be empty"
+        remedy = "fill it in: this column has a value in every row"
         return kinds.MISSING_VALUE, f"{name} is empty", remedy
     if check == "number":
         remedy = f"write {name} as a plain number such as 45 or 0.5{or_empty}"

@@ -14,9 +14,8 @@ is found in one pass and named with its row: the header is row 1, as in a spread
 """
 
 import difflib
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +29,12 @@ from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS
 from jiadf.data.open_image import ImageError
-from jiadf.data.schema import AGE_RANGE, IMAGE_TYPES, SEXES, SITES, SKIN_TONES, is_safe_id
-from jiadf.data.tables import MISSING, read_cells
+from jiadf.data.schema import IMAGE_TYPES, own_schema
+from jiadf.data.tables import MISSING, check_cells, read_cells
 
 FIELDS = {"age": "age_approx", "sex": "sex", "skin_tone": "skin_tone_class", "site": "site"}
 COLUMNS = ("lesion_id", *IMAGE_TYPES, *FIELDS, *MONET_COLUMNS)
 UNKNOWN_COLUMN = "unknown column"
-_CATEGORIES = {"sex": SEXES, "site": SITES}
-_RANGES = {"age": AGE_RANGE} | dict.fromkeys(MONET_COLUMNS, (0, 1))
 _NO_ROWS = ("has no rows", "give a header and a row for each lesion")
 
 
@@ -121,37 +118,29 @@ def make_lesions(
     size: int,
     file: str,
     folder: Path = Path(),
-    found: Iterable[Fault] = (),
+    found: Sequence[Fault] = (),
 ) -> OwnLesions:
     """Check rows of cells, by their number in the file, and decode their images.
 
     `file` is what faults call the table, `folder` where its paths begin, and `found` are faults
     that are known already.
     """
+    filled = [{name: _cell(name, row.get(name)) for name in COLUMNS} for row in rows.values()]
+    cells = pd.DataFrame(filled, list(rows), list(COLUMNS), dtype=object)
+    if "lesion_id" not in columns:
+        cells["lesion_id"] = [f"row-{number}" for number in range(1, len(cells) + 1)]
     faults = [*found, *_check_columns(columns, file)]
-    values: dict[str, list] = {column: [] for column in COLUMNS}
-    seen: dict[str, int] = {}  # lesion -> its first row
-    for count, (row, cells) in enumerate(rows.items(), start=1):
-
-        def fault(kind: str, message: str, remedy: str, row: int = row) -> None:
-            faults.append(RowFault(kind, file, row, message, remedy))
-
-        known = {n: None if _is_empty(cells.get(n)) else cells[n] for n in COLUMNS}
-        if set(IMAGE_TYPES) & set(columns) and all(known[name] is None for name in IMAGE_TYPES):
-            message = "clinical and dermoscopic are both empty"
-            fault(kinds.MISSING_VALUE, message, "give the path of at least one image")
-        for name, value in known.items():
-            if name == "lesion_id" and name not in columns:
-                value = f"row-{count}"
-            elif name == "lesion_id":
-                value = _identifier(value, row, seen, fault)
-            elif name not in IMAGE_TYPES and value is not None:
-                value = _value(name, value, fault)
-            values[name].append(value)
-    pixels, missing, more = _decode_all(values, list(rows), size, file, folder)
-    if faults := sorted([*faults, *more], key=lambda fault: fault.row or 0):
+    if set(IMAGE_TYPES) & set(columns):
+        message = "clinical and dermoscopic are both empty"
+        remedy = "give the path of at least one image"
+        blind = cells.index[cells[list(IMAGE_TYPES)].isna().all(axis=1)]
+        faults += [RowFault(kinds.MISSING_VALUE, file, row, message, remedy) for row in blind]
+    table, wrong = check_cells(cells, own_schema, file, found)
+    faults += [RowFault(f.kind, file, f.row, f.message, f.remedy) for f in wrong]
+    pixels, missing, broken = _decode_all(cells, size, file, folder)
+    if faults := sorted([*faults, *broken], key=lambda fault: fault.row or 0):
         raise InputError(faults)
-    return OwnLesions(_table(values, folder), pixels, missing)
+    return OwnLesions(_lay_out(table, cells, folder), pixels, missing)
 
 
 def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
@@ -168,68 +157,28 @@ def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
     return found
 
 
-def _is_empty(cell: Any) -> bool:
-    if isinstance(cell, str):
-        return cell.strip() in MISSING
-    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _identifier(value: Any, row: int, seen: dict[str, int], fault: Callable) -> str:
-    if value is None:
-        fault(kinds.MISSING_VALUE, "lesion_id is empty", "give every row an id, or no row")
-        return ""
-    value = str(value).strip()
-    if not is_safe_id(value):
-        remedy = "make it of at most 100 letters, digits, '_' and '-'"
-        fault(kinds.UNSAFE_ID, f"lesion_id is {value!r}", remedy)
-    elif value in seen:
-        message = f"lesion_id {value!r} is in row {seen[value]} already"
-        fault(kinds.DUPLICATE_LESION_ID, message, "give every lesion an id of its own")
-    seen.setdefault(value, row)
-    return value
-
-
-def _value(name: str, cell: Any, fault: Callable) -> str | float:
-    """Return a cell's value, whatever it is if something is wrong with it, which is told."""
-    shown = f"{cell:g}" if isinstance(cell, (int, float, np.number)) else repr(cell)
-    shown = f"{name} is {shown}"
-    if allowed := _CATEGORIES.get(name):
-        value = str(cell).strip()
-        if value not in allowed:
-            near = difflib.get_close_matches(value.lower(), allowed, n=1)
-            remedy = f"write {near[0]!r}" if near else "write one of these, or leave it empty"
-            fault(kinds.UNKNOWN_CATEGORY, f"{shown}, not one of: {', '.join(allowed)}", remedy)
-        return value
-    try:
-        number = math.nan if "_" in str(cell) else float(cell)
-    except (TypeError, ValueError):
-        number = math.nan
-    low, high = _RANGES.get(name, (-math.inf, math.inf))
-    if math.isnan(number):
-        example = {"age": "85", "skin_tone": "3"}.get(name, "0.5")
-        remedy = f"write a plain number such as {example}, or leave it empty"
-        fault(kinds.NOT_A_NUMBER, f"{shown}, which is not a number", remedy)
-    elif name == "skin_tone" and number not in SKIN_TONES:
-        message = f"{shown}, not one of: {', '.join(map(str, SKIN_TONES))}"
-        fault(kinds.OUT_OF_RANGE, message, "write 0 (very dark) to 5 (very light)")
-    elif not low <= number <= high:
-        remedy = f"write a number from {low} to {high}, or leave it empty"
-        fault(kinds.OUT_OF_RANGE, f"{shown}, outside {low} to {high}", remedy)
-    return number
+def _cell(name: str, cell: Any) -> Any:
+    """Return a cell as text, or the image itself; None where it is empty."""
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
+        return None
+    if name in IMAGE_TYPES and not isinstance(cell, str):
+        return cell
+    text = str(cell).strip()
+    return None if text in MISSING else text
 
 
 def _decode_all(
-    values: Mapping[str, list], numbers: list[int], size: int, file: str, folder: Path
+    cells: pd.DataFrame, size: int, file: str, folder: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Fault]]:
     """Return pixels, what is missing, and faults; threads decode, which releases the lock."""
-    shape = (len(numbers), size, size, 3)
+    shape = (len(cells), size, size, 3)
     pixels = {name: np.zeros(shape, np.uint8) for name in IMAGE_TYPES}
-    missing = {name: np.array([v is None for v in values[name]], bool) for name in IMAGE_TYPES}
-    jobs = [(n, row) for row in range(len(numbers)) for n in IMAGE_TYPES if not missing[n][row]]
+    missing = {name: cells[name].isna().to_numpy() for name in IMAGE_TYPES}
+    jobs = [(n, row) for row in range(len(cells)) for n in IMAGE_TYPES if not missing[n][row]]
 
     def fill(job: tuple[str, int]) -> Fault | None:
         name, row = job
-        source = values[name][row]
+        source = cells[name].iat[row]
         path = _path(source, folder)
         try:
             pixels[name][row] = decode(source if path is None else path, size)
@@ -238,7 +187,7 @@ def _decode_all(
             remedy = error.remedy
             if error.kind == kinds.MISSING_IMAGE and folder != Path():
                 remedy += f", which begins at {str(folder)!r}"
-            return RowFault(error.kind, file, numbers[row], f"{shown} {error.message}", remedy)
+            return RowFault(error.kind, file, cells.index[row], f"{shown} {error.message}", remedy)
         return None
 
     with ThreadPoolExecutor() as pool:
@@ -247,21 +196,16 @@ def _decode_all(
 
 def _path(source: Any, folder: Path) -> Path | None:
     """Return an image's path, None if it is no file but the image itself."""
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    return folder / (source.strip() if isinstance(source, str) else source)
+    return folder / source if isinstance(source, (str, os.PathLike)) else None
 
 
-def _table(values: Mapping[str, list], folder: Path) -> pd.DataFrame:
-    """Lay checked values out as :func:`jiadf.data.read.read_lesions` does."""
-    index = pd.Index(values["lesion_id"], name="lesion_id", dtype=object)
-    table = {
-        field: pd.Series(values[name], index, str if name in _CATEGORIES else float)
-        for name, field in FIELDS.items()
-    }
+def _lay_out(table: pd.DataFrame, cells: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Lay checked cells out as :func:`jiadf.data.read.read_lesions` does."""
+    index = pd.Index(table["lesion_id"], dtype=object)
+    lesions = table.drop(columns="lesion_id").set_axis(index).rename(columns=FIELDS)
     for kind in IMAGE_TYPES:
-        paths = [_path(source, folder) for source in values[kind]]
-        paths = [None if path is None else str(path.absolute()) for path in paths]
-        table[f"{kind}_path"] = pd.Series(paths, index, str)
-    table |= {column: pd.Series(values[column], index, float) for column in MONET_COLUMNS}
-    return pd.DataFrame(table, index)
+        paths = [_path(source, folder) for source in cells[kind]]
+        lesions[f"{kind}_path"] = [None if path is None else str(path.absolute()) for path in paths]
+    for name in ("sex", "site", *(f"{kind}_path" for kind in IMAGE_TYPES)):
+        lesions[name] = pd.Series(lesions[name].tolist(), lesions.index, str)
+    return lesions
