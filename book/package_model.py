@@ -20,9 +20,11 @@ from jiadf.data.batches import Inputs
 from jiadf.data.read import read_lesions
 from jiadf.data.sample import read_sample
 from jiadf.evaluation.metrics import summary
-from jiadf.explanation.perturbations import SplitNetwork, field_missing, without
+from jiadf.explanation.network import ExplainableNetwork
+from jiadf.explanation.perturbations import field_missing, without
 from jiadf.files import replace_folder
 from jiadf.model import Model
+from jiadf.training.predict import predict_inputs
 from jiadf.training.run_folder import Run
 
 KEPT = ("encoder.json", "history.csv", "environment.json")
@@ -74,12 +76,13 @@ def changed_inputs(inputs: Inputs, columns: list[str]) -> dict[str, Inputs]:
 
 def score_table(model: Model, lesions) -> str:
     """Score what the model says of lesions with everything, and without one thing each."""
-    inputs, network = model.inputs(lesions), SplitNetwork(model.network, half=False)
+    inputs, network = model.inputs(lesions), ExplainableNetwork(model.network)
     streams = {name: network.encode(name, array) for name, array in inputs.streams.items()}
     encoded = replace(inputs, streams=streams)
     rows = [f"| given | {' | '.join(SCORES.values())} |", "|---" + "|---:" * len(SCORES) + "|"]
     for name, changed in changed_inputs(encoded, model.encoder.columns).items():
-        scores = summary(inputs.target, network.decide(changed).posterior)
+        prediction = predict_inputs(network.network, changed, model.parameters)
+        scores = summary(inputs.target, prediction.posterior)
         rows.append(f"| {name} | {' | '.join(f'{scores[key]:.3f}' for key in SCORES)} |")
     return "\n".join(rows)
 

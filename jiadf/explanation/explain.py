@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from jiadf.data.batches import Inputs
 from jiadf.data.metadata import MONET_COLUMNS
@@ -56,17 +55,6 @@ class Explanation:
     contributions: pd.Series
 
 
-class _LackingNetwork(ExplainableNetwork):
-    """The network for lesions that all lack the same images: features of these are zeros."""
-
-    lacking: tuple[str, ...] = ()
-
-    def features(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Pool feature maps; zeros, as the network is told, of an image that is missing."""
-        pooled = super().features(maps)
-        return {name: f * 0 if name in self.lacking else f for name, f in pooled.items()}
-
-
 def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explanation]:
     """Explain the predicted class of each lesion.
 
@@ -74,7 +62,7 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
     ``model.own_inputs``. A network that cannot be explained is a
     :class:`jiadf.explanation.network.ExplanationError`.
     """
-    network = _LackingNetwork(model.network)
+    network = ExplainableNetwork(model.network)
     prediction = model.predict_inputs(inputs)
     classes = prediction.posterior.argmax(1)
     lacks = np.stack([inputs.missing[name] for name in network.streams], axis=1)  # (N, streams)
@@ -104,7 +92,7 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
 
 
 def _causes(
-    network: _LackingNetwork, model: Model, inputs: Inputs, rows: np.ndarray, classes: np.ndarray
+    network: ExplainableNetwork, model: Model, inputs: Inputs, rows: np.ndarray, classes: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray, pd.DataFrame]:
     """Return heat maps, start and contributions of some lesions."""
     metadata = np.where(inputs.missing["metadata"][rows, None], 0, inputs.metadata[rows])

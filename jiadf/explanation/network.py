@@ -36,8 +36,12 @@ class ExplainableNetwork(nn.Module):
     """A copy of a network, on the CPU, that can be entered at its last feature maps.
 
     The network is trained end to end on images, as :func:`jiadf.load_model` loads it. A baseline,
-    and what reads no pixels or pools more than its backbone's last stage, is an ExplanationError.
+    and what reads no pixels, is an ExplanationError.
+    Its own ``network`` reads features where the given one reads images. ``lacking`` names images
+    that all lesions lack: their features are zeros.
     """
+
+    lacking: tuple[str, ...] = ()
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -56,11 +60,6 @@ class ExplainableNetwork(nn.Module):
         self.backbones = nn.ModuleDict({name: e.encoder for name, e in encoders.items()})
         own.image_encoders = nn.ModuleDict({name: nn.Identity() for name in encoders})
         self.network = own
-        if any(encoder.features != "pooled" for encoder in self.backbones.values()):
-            raise ExplanationError(
-                "its image features are those of several stages, heat maps are made of the last "
-                "one's: explain a run with backbone_features=pooled."
-            )
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -88,7 +87,15 @@ class ExplainableNetwork(nn.Module):
 
     def features(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Pool feature maps: (B, F, h, w) -> (B, F)."""
-        return {name: self.backbones[name].backbone.forward_head(m) for name, m in maps.items()}
+        return {
+            name: self.backbones[name].backbone.forward_head(values) * (name not in self.lacking)
+            for name, values in maps.items()
+        }
+
+    @torch.no_grad()
+    def encode(self, name: str, pixels: np.ndarray) -> np.ndarray:
+        """Map a stream's images, uint8 (N, S, S, 3), to features as inputs have them, (N, 1, F)."""
+        return self.features(feature_maps(self, {name: pixels}))[name][:, None].numpy()
 
     def decide(self, features: Mapping[str, Tensor], metadata: Tensor) -> NetworkOutput:
         """Fuse and decide from features (B, F) of every stream and metadata (B, D)."""

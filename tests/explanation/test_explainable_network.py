@@ -1,10 +1,13 @@
 """The opened network is the model itself, and says what it cannot open."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from jiadf.explanation.network import ExplanationError, feature_maps
+from jiadf.training.predict import predict_inputs
 
 
 def test_the_network_is_the_models_own_from_the_pixels_on(model, inputs, packaged):
@@ -15,6 +18,15 @@ def test_the_network_is_the_models_own_from_the_pixels_on(model, inputs, package
     np.testing.assert_allclose(output.weights, expected.weights, atol=1e-5)
     assert packaged.network.outputs == ("fused", "image", "metadata", "joint")
     assert packaged.network.network is not model.network
+
+
+def test_its_own_network_reads_the_encoded_features(model, inputs, packaged):
+    streams = {n: packaged.network.encode(n, pixels) for n, pixels in inputs.streams.items()}
+    encoded = replace(inputs, streams=streams)
+    found = predict_inputs(packaged.network.network, encoded, model.parameters)
+    expected = model.predict_inputs(inputs)
+    np.testing.assert_allclose(found.log_posterior, expected.log_posterior, atol=1e-4)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-5)
 
 
 def test_maps_of_many_lesions_are_those_of_one(packaged, inputs):
@@ -31,7 +43,6 @@ def test_maps_of_many_lesions_are_those_of_one(packaged, inputs):
         ({"modalities": "M"}, "reads no pixels"),
         ({"regime": "frozen", "backbone_weights": "auto"}, "reads no pixels"),
         ({"method": "caffm"}, "method=ji-adf"),
-        ({"backbone_features": "stages"}, "backbone_features=pooled"),
     ],
 )
 def test_what_cannot_be_opened_is_named(untrained, changes, message):

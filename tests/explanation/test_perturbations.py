@@ -1,12 +1,8 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from jiadf import load_model
 from jiadf.data.batches import Inputs
 from jiadf.data.metadata import MetadataEncoder
-from jiadf.data.sample import read_sample
 from jiadf.explanation import perturbations as damage
 from jiadf.training.inputs import targets
 from jiadf.training.predict import run_inputs
@@ -65,14 +61,3 @@ def test_a_missing_image_is_its_training_mean_to_a_trained_network(run, lesions,
     said = predict_inputs(run, damage.without(own, ["clinical"])).posterior
     np.testing.assert_allclose(said, predict_inputs(run, at_mean).posterior, atol=1e-6)
     assert np.abs(said - predict_inputs(run, own).posterior).max() > 1e-4
-
-
-def test_a_split_network_says_what_the_whole_says():
-    model = load_model(device="cpu")
-    inputs = model.inputs(read_sample().head(3))
-    whole = model.predict_inputs(inputs)
-    split = damage.SplitNetwork(model.network, half=False)
-    streams = {name: split.encode(name, pixels) for name, pixels in inputs.streams.items()}
-    found = split.decide(replace(inputs, streams=streams))
-    np.testing.assert_allclose(found.posterior, whole.posterior, atol=1e-5)
-    np.testing.assert_allclose(found.weights, whole.weights, atol=1e-5)
