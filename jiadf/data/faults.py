@@ -53,9 +53,9 @@ class Fault:
         """The place in words, e.g. ``MILK10k_Training_Metadata.csv, row 12``."""
         if self.row is None:
             return self.file
-        if self.file.lower().endswith(".csv"):
-            return f"{self.file}, row {self.row}"
-        return f"{self.file} (metadata row {self.row})"
+        if self.file.lower().endswith(".jpg"):  # an image that a row of the metadata names
+            return f"{self.file} (metadata row {self.row})"
+        return f"{self.file}, row {self.row}"
 
     def __str__(self):
         return f"{self.where}: {self.message}. Remedy: {self.remedy}."

@@ -96,14 +96,15 @@ def check_predictions(table: pd.DataFrame, file: str, remedy: str) -> pd.DataFra
     table = _check_columns(table, PREDICTIONS, KEYS, file, remedy)
     twice = np.flatnonzero(table.duplicated(list(KEYS)))
     faults = [f"{_place(table, row, KEYS)}: stands there twice" for row in twice]
-    faults += _wrong_sums(table, list(CLASSES), "the probabilities")
+    faults += _wrong_sums(table, list(CLASSES), "the probabilities", skipna=False)
     for branch in BRANCHES:
         columns = [column for column in branch_columns(branch) if column in table]
         if lacking := set(branch_columns(branch)) - set(columns) if columns else ():
             faults.append(f"branch {branch!r} has no column {', '.join(sorted(lacking))}")
-        faults += _wrong_sums(table, columns, f"the probabilities of branch {branch!r}")
+        what = f"the probabilities of branch {branch!r}"
+        faults += _wrong_sums(table, columns, what, skipna=False)
     weights = [column for branch in BRANCHES if (column := f"weight_{branch}") in table]
-    faults += _wrong_sums(table, weights, "the branch weights", partly=True)
+    faults += _wrong_sums(table, weights, "the branch weights", skipna=True)
     refuse(faults or _uneven(table), file, remedy)
     return table
 
@@ -156,32 +157,20 @@ def _place(table: pd.DataFrame, row: int, keys: Iterable[str]) -> str:
     return ", ".join(named)
 
 
-def _wrong_sums(
-    table: pd.DataFrame, columns: list[str], what: str, partly: bool = False
-) -> list[str]:
-    """Tell rows whose values do not sum to 1; a row may be empty, and have gaps if ``partly``."""
-    if not columns:
-        return []
-    values = table[columns].to_numpy(np.float64)
-    there, sums = ~np.isnan(values), np.nansum(values, axis=1)
-    gaps = there.any(1) & ~there.all(1) & (not partly)
-    wrong = there.any(1) & ~gaps & (np.abs(sums - 1) > TOLERANCE)
-    faults = []
-    for row in np.flatnonzero(wrong | gaps):
-        fault = "are partly empty" if gaps[row] else f"sum to {sums[row]:.4f}, not 1"
-        faults.append(f"{_place(table, row, KEYS)}: {what} {fault}")
-    return faults
+def _wrong_sums(table: pd.DataFrame, columns: list[str], what: str, skipna: bool) -> list[str]:
+    """Tell rows that have some of the values, which do not sum to 1; a gap is told as ``nan``."""
+    values = table[columns].astype(np.float64)
+    sums = values.sum(axis=1, skipna=skipna)
+    wrong = values.notna().any(axis=1) & ~((sums - 1).abs() <= TOLERANCE)
+    place = {row: _place(table, row, KEYS) for row in table.index[wrong]}
+    return [f"{named}: {what} sum to {sums[row]:.4f}, not 1" for row, named in place.items()]
 
 
 def _uneven(table: pd.DataFrame) -> list[str]:
-    """Tell the systems and seeds whose lesions are not those of the first one."""
-    faults, expected = [], None
-    for (system, seed), lesions in table.groupby(["system", "seed"], sort=False)["lesion_id"]:
-        here, name = set(lesions), f"system {system}, seed {seed}"
-        if expected is None:
-            expected, first = here, name
-        elif here != expected:
-            lesion = min(here ^ expected)
-            verb = "lacks" if lesion in expected else "alone has"
-            faults.append(f"{name}: {verb} lesion {lesion}, unlike {first}")
-    return faults
+    """Tell the systems and seeds that lack a lesion of the others."""
+    lacks = table.groupby(list(KEYS), sort=False).size().unstack("lesion_id").isna()
+    return [
+        f"system {system}, seed {seed}: lacks lesion {lesion}"
+        for (system, seed), row in lacks.iterrows()
+        for lesion in row.index[row]
+    ]

@@ -45,15 +45,6 @@ class InputError(DataError):
         return f"nothing was predicted.\n{format_faults(self.faults, None)}"
 
 
-class RowFault(Fault):
-    """A fault of one's own table, in a row of it or as a whole."""
-
-    @property
-    def where(self) -> str:
-        """The place in words."""
-        return self.file if self.row is None else f"{self.file}, row {self.row}"
-
-
 @dataclass(frozen=True)
 class OwnLesions:
     """N lesions with images of one's own.
@@ -91,15 +82,15 @@ def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLe
         if table.index.name == "lesion_id" and "lesion_id" not in table:
             table = table.reset_index()
         rows = dict(enumerate(table.to_dict("records"), start=1))
-        found = [] if rows else [RowFault(kinds.UNREADABLE_CSV, "the table", None, *_NO_ROWS)]
+        found = [] if rows else [Fault(kinds.UNREADABLE_CSV, "the table", None, *_NO_ROWS)]
         return make_lesions(rows, list(table.columns), size, "the table", found=found)
     path = Path(table)
     if not path.is_file():
         what = "is not a plain file" if path.exists() else "there is no such file"
-        fault = RowFault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
+        fault = Fault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
         raise InputError([fault])
     cells, faults = read_cells(path)
-    found = [RowFault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
+    found = [Fault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
     if cells is None:
         raise InputError(found)
     rows = dict(zip(cells.index.tolist(), cells.to_dict("records"), strict=True))
@@ -134,11 +125,10 @@ def make_lesions(
         message = "clinical and dermoscopic are both empty"
         remedy = "give the path of at least one image"
         blind = cells.index[cells[list(IMAGE_TYPES)].isna().all(axis=1)]
-        faults += [RowFault(kinds.MISSING_VALUE, file, row, message, remedy) for row in blind]
+        faults += [Fault(kinds.MISSING_VALUE, file, row, message, remedy) for row in blind]
     table, wrong = check_cells(cells, own_schema, file, found)
-    faults += [RowFault(f.kind, file, f.row, f.message, f.remedy) for f in wrong]
     pixels, missing, broken = _decode_all(cells, size, file, folder)
-    if faults := sorted([*faults, *broken], key=lambda fault: fault.row or 0):
+    if faults := sorted([*faults, *wrong, *broken], key=lambda fault: fault.row or 0):
         raise InputError(faults)
     return OwnLesions(_lay_out(table, cells, folder), pixels, missing)
 
@@ -150,10 +140,10 @@ def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
         near = difflib.get_close_matches(text.strip().lower(), known, n=1, cutoff=0.5)
         remedy = f"rename it to {known[near[0]]!r}, or remove it" if near else "remove it"
         message = f"{text!r} is not one of: {', '.join(COLUMNS[: -len(MONET_COLUMNS)])}, …"
-        found.append(RowFault(UNKNOWN_COLUMN, file, 1, message, remedy))
+        found.append(Fault(UNKNOWN_COLUMN, file, 1, message, remedy))
     if not set(IMAGE_TYPES) & set(columns):
         message, remedy = "has no column 'clinical' and none 'dermoscopic'", "add the images' paths"
-        found.append(RowFault(kinds.MISSING_COLUMN, file, 1, message, remedy))
+        found.append(Fault(kinds.MISSING_COLUMN, file, 1, message, remedy))
     return found
 
 
@@ -187,7 +177,7 @@ def _decode_all(
             remedy = error.remedy
             if error.kind == kinds.MISSING_IMAGE and folder != Path():
                 remedy += f", which begins at {str(folder)!r}"
-            return RowFault(error.kind, file, cells.index[row], f"{shown} {error.message}", remedy)
+            return Fault(error.kind, file, cells.index[row], f"{shown} {error.message}", remedy)
         return None
 
     with ThreadPoolExecutor() as pool:

@@ -124,7 +124,7 @@ def change(row, column, value):
         (change(0, "MEL", "much"), r"lesion IL_\d+: MEL = much: is no float32"),
         (change(0, "seed", 40_000), "seed = 40000: is no int16"),
         (change(0, "weight_joint", 0.0), r"seed 3, lesion IL_\d+: the branch weights sum to 0"),
-        (change(0, "joint_NV", np.nan), r"lesion IL_\d+: .* branch 'joint' are partly empty"),
+        (change(0, "joint_NV", np.nan), r"lesion IL_\d+: .* branch 'joint' sum to nan"),
         (lambda t: t.assign(NV=t["NV"] + 0.01), r"the probabilities sum to 1\.0[01]\d+, not 1"),
         (lambda t: t.drop(columns="VASC"), "there is no column 'VASC'"),
         (lambda t: t.drop(columns="joint_VASC"), "branch 'joint' has no column joint_VASC"),
