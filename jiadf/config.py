@@ -65,7 +65,7 @@ class Parameters(BaseModel):
     image_size: int = Field(224, ge=32)
     """Side of the square that images are resized to, in pixels."""
     feature_views: int = Field(2, ge=1)
-    """Cached views of each image (`frozen`): the picture itself, then augmented ones."""
+    """Cached views of each image (`frozen`): the image itself, then augmented ones."""
     augment: bool = True
     """Augment training images (`finetune`), use the augmented views (`frozen`)."""
 
@@ -152,9 +152,9 @@ class Parameters(BaseModel):
     keep: Literal["best", "last"] = "best"
     """Weights that are kept: those of the best validation macro-F1, or of the last epoch."""
     scheduler_patience: int = Field(5, ge=0)
-    """Epochs without a better validation macro-F1 before the rate falls."""
+    """Epochs without a better validation macro-F1 before the learning rate falls."""
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
-    """What the rate is multiplied with then."""
+    """What the learning rate is multiplied with then."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""

@@ -12,23 +12,25 @@ import typer
 from typer import Argument, Option
 
 from jiadf import __version__
-from jiadf.cli import record, submission
+from jiadf.cli import submission
 from jiadf.cli.options import (
     CacheOption,
     DataOption,
     OverrideOption,
     PartOption,
     QuietOption,
+    RecordsOption,
     RunFolderOption,
     RunOption,
+    TellingGroup,
     headline,
-    tells_faults,
 )
 from jiadf.memory import keep_freed_memory
 
 # Heavy imports (torch) stand inside the commands, so that `--help` and `check` answer at once.
 
 app = typer.Typer(
+    cls=TellingGroup,
     help="Multimodal skin-lesion classification on MILK10k: JI-ADF, rebuilt. Not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,7 +54,6 @@ def _main(
 
 
 @app.command("check")
-@tells_faults
 def check_command(
     folder: Annotated[Path, Argument(help="Folder in the official MILK10k layout.")],
     part: PartOption = None,
@@ -72,7 +73,6 @@ def check_command(
 
 
 @app.command("download")
-@tells_faults
 def download_command(
     folder: Annotated[Path, Argument(help="Folder to download into.")],
     accept_license: Annotated[
@@ -90,7 +90,6 @@ def download_command(
 
 
 @app.command("train")
-@tells_faults
 def train_command(
     data: DataOption,
     run: RunOption,
@@ -116,7 +115,6 @@ def train_command(
 
 
 @app.command("grid")
-@tells_faults
 def grid_command(
     file: Annotated[Path, Argument(help="Grid, e.g. params/grids/finetuned.yaml.")],
     data: DataOption,
@@ -148,6 +146,63 @@ def grid_command(
         )
 
 
+@app.command("record")
+def record_command(
+    file: Annotated[Path, Argument(metavar="GRID", help="Grid whose runs are recorded.")],
+    data: DataOption,
+    runs: RunFolderOption,
+    name: Annotated[str, Option(help="Name of the record.", show_default=False)],
+    out: RecordsOption = None,
+    system: Annotated[
+        list[str] | None,
+        Option(help="Record this system only; repeatable.", show_default="all of them"),
+    ] = None,
+    branches_of: Annotated[
+        list[str] | None,
+        Option(help="System whose branches are recorded too; repeatable."),
+    ] = None,
+    partial: Annotated[
+        bool, Option("--partial", help="Leave out systems with unfinished runs.")
+    ] = False,
+    override: OverrideOption = None,
+) -> None:
+    """Record the predictions of a grid's finished runs, for pages to compute from.
+
+    Nothing is written if a run is not finished, unless --partial leaves its system out.
+    """
+    from jiadf.data.read import read_lesions
+    from jiadf.evaluation.predictions import results_folder, write_lesions, write_predictions
+    from jiadf.training.grid import load_grid
+    from jiadf.training.record import lesion_table, record_grid_predictions
+
+    folder = results_folder() if out is None else out
+    lesions = read_lesions(data, "training", image_files=False)
+    grid = load_grid(file, override or ())
+    table, provenance = record_grid_predictions(
+        grid, runs, lesions, branches_of or (), systems=system or None, allow_missing=partial
+    )
+    write_lesions(folder, lesion_table(lesions, data))
+    written = write_predictions(folder, name, table, provenance)
+    for left_out, reason in provenance.get("not_recorded", {}).items():
+        typer.echo(f"left out: {left_out}: {reason}")
+    seeds, kilobytes = len(provenance["seeds"]), written.stat().st_size / 1000
+    typer.echo(
+        f"{written}: {len(provenance['systems'])} systems, {seeds} seeds, "
+        f"{table['lesion_id'].nunique():,} lesions, {kilobytes:,.0f} kB"
+    )
+
+
+@app.command("scores")
+def scores_command(
+    name: Annotated[str, Argument(help="Record of predictions.")],
+    results: RecordsOption = None,
+) -> None:
+    """Score each system of a record, at its own and at the hidden test set's prevalence."""
+    from jiadf.evaluation.scores import format_scores, score_table
+
+    typer.echo(format_scores(score_table(name, results)))
+
+
 @app.command()
 def params() -> None:
     """List every parameter of a run with its default, as YAML to start a file from."""
@@ -157,7 +212,6 @@ def params() -> None:
 
 
 app.add_typer(submission.app)  # without a name: its commands stand beside these
-app.add_typer(record.app)
 
 
 if __name__ == "__main__":

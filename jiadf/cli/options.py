@@ -1,12 +1,12 @@
 """What the commands of :mod:`jiadf.cli` share: options, and the telling of faults."""
 
-from collections.abc import Callable
-from functools import wraps
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Option
+from typer.core import TyperGroup
 
 DataOption = Annotated[
     Path, Option("--data", help="Folder in the official MILK10k layout.", show_default=False)
@@ -18,6 +18,10 @@ RunsOption = Annotated[
 ]
 RunFolderOption = Annotated[
     Path, Option("--runs", help="Folder of the run folders.", show_default=False)
+]
+RecordsOption = Annotated[
+    Path | None,
+    Option(help="Folder of the records.", show_default="book/results of the repository"),
 ]
 CacheOption = Annotated[
     Path | None, Option("--cache", help="Folder of image and feature caches [default: user cache].")
@@ -31,27 +35,24 @@ PartOption = Annotated[
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
 
 
-def tells_faults(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an input error instead of a traceback, and exit with 1; expand ``~`` in paths."""
+class TellingGroup(TyperGroup):
+    """Tells an input error in a line, with exit code 1, and expands the ``~`` of ``--run=~/x``."""
 
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Replace ``~``, which a shell does not behind an equals sign."""
+        tilde = re.compile(r"^(--[\w-]+=)~(?=/|$)")
+        args = [tilde.sub(lambda found: f"{found[1]}{Path.home()}", arg) for arg in args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run a command; its input errors are told instead of a traceback."""
         try:
-            command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
-        except typer.Exit:  # a RuntimeError to Python
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):  # RuntimeErrors to Python
             raise
         except (ValueError, OSError, RuntimeError) as error:
             typer.echo(f"jiadf: {error}", err=True)
             raise typer.Exit(1) from error
-
-    return wrapped
-
-
-def _expanded(value: Any) -> Any:
-    """Replace ``~``: a shell does not in ``--run=~/x``."""
-    if isinstance(value, list):
-        return [_expanded(item) for item in value]
-    return value.expanduser() if isinstance(value, Path) else value
 
 
 def headline(summary: dict[str, float | None]) -> str:

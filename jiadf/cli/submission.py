@@ -14,7 +14,6 @@ from jiadf.cli.options import (
     QuietOption,
     RunsOption,
     headline,
-    tells_faults,
 )
 
 # Heavy imports (torch) stand inside the commands, so that `--help` answers at once.
@@ -24,7 +23,6 @@ PACKAGED = "the packaged model"
 
 
 @app.command("predict")
-@tells_faults
 def predict_command(
     out: Annotated[Path, Option(help="CSV to write, in submission format.")],
     data: Annotated[Path | None, Option(help="Folder in the official MILK10k layout.")] = None,
@@ -37,10 +35,10 @@ def predict_command(
         Option(help="Run folder, or a folder of run folders; repeatable.", show_default=PACKAGED),
     ] = None,
     views: Annotated[
-        int, Option(min=1, help="Views of every lesion to average (1: the images alone).")
+        int, Option(min=1, help="Test-time augmentation: views to average (1: images alone).")
     ] = 1,
     thresholds: Annotated[
-        Path | None, Option(help="Move each class's cut to 0.5: a file of `jiadf thresholds`.")
+        Path | None, Option(help="Rescale by thresholds: a file of `jiadf thresholds`.")
     ] = None,
     part: PartOption = None,
     split: Annotated[str | None, Option(help="Only the run's train, val or test lesions.")] = None,
@@ -87,19 +85,18 @@ def predict_command(
     from jiadf.submission.ensemble import find_runs, predict_ensemble
 
     runs = find_runs(run or [pretrained_path()])
-    cuts = None if thresholds is None else load_thresholds(thresholds)
+    rescaling = None if thresholds is None else load_thresholds(thresholds)
     lesions = read_checked(data, part, images=decode, progress=not quiet)
     only = None if split is None else lesions_of(runs, split, lesions.index)
     predicted = predict_ensemble(runs, lesions, cache, views=views, only=only, progress=not quiet)
-    if cuts is not None:
-        predicted[list(CLASSES)] = cuts.apply(predicted[list(CLASSES)])
+    if rescaling is not None:
+        predicted[list(CLASSES)] = rescaling.apply(predicted[list(CLASSES)])
     write_entry(out, predicted, weights=weights)
     many = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     typer.echo(f"{out}: {len(predicted)} lesions{many}")
 
 
 @app.command("explain")
-@tells_faults
 def explain_command(
     table: Annotated[Path, Option(help="CSV of your own images.")],
     out: Annotated[Path, Option(help="Folder to write; new, empty, or of cards alone.")],
@@ -127,7 +124,6 @@ def explain_command(
 
 
 @app.command("thresholds")
-@tells_faults
 def thresholds_command(
     run: RunsOption,
     out: Annotated[Path, Option(help="JSON to write.")],
@@ -135,15 +131,14 @@ def thresholds_command(
         float | None,
         Option(
             min=0,
-            help="Lesions that the common cut counts for: 0 own cuts, inf one cut for all.",
+            help="Shrinkage to the common threshold, in lesions: 0 none, inf one for all classes.",
             show_default="chosen by cross-validation over the test folds",
         ),
     ] = None,
 ) -> None:
-    """Fit a cut for each class on the test lesions of runs, for `jiadf predict --thresholds`.
+    """Fit per-class thresholds on the test lesions of runs, for `jiadf predict --thresholds`.
 
-    Give all folds (and seeds) of one system: every lesion is then predicted by networks that took
-    nothing from it.
+    Give all folds (and seeds) of one system: every lesion is then predicted out of fold.
     """
     from jiadf.data.schema import CLASSES
     from jiadf.submission.ensemble import find_runs
@@ -151,12 +146,11 @@ def thresholds_command(
 
     fitted = fit_on_test_folds(find_runs(run), strength)
     fitted.save(out)
-    told = ", ".join(f"{n} {v:.3f}" for n, v in zip(CLASSES, fitted.values, strict=True))
-    typer.echo(f"{out}: strength {fitted.strength:g}, {sum(fitted.lesions)} lesions; cuts {told}")
+    values = ", ".join(f"{n} {v:.3f}" for n, v in zip(CLASSES, fitted.values, strict=True))
+    typer.echo(f"{out}: {sum(fitted.lesions)} lesions, strength {fitted.strength:g}; {values}")
 
 
 @app.command("validate")
-@tells_faults
 def validate_command(
     file: Annotated[Path, Argument(help="CSV in submission format.")],
     data: DataOption,
@@ -185,7 +179,6 @@ def validate_command(
 
 
 @app.command("score")
-@tells_faults
 def score_command(
     pred: Annotated[Path, Option(help="Predictions in submission format.")],
     truth: Annotated[Path, Option(help="Ground truth CSV, one-hot.")],
