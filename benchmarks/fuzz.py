@@ -31,9 +31,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from jiadf.config import load_parameters
-from jiadf.data.check import check
 from jiadf.data.faults import DataError, format_faults
-from jiadf.data.read import read_lesions
+from jiadf.data.read import check, read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.model import PRETRAINED
 from jiadf.submission.benchmark_file import validate_submission

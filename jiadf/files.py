@@ -32,10 +32,6 @@ class DiskFullError(OSError):
             f"{shutil.disk_usage(folder).free:,} bytes free. Make room (the caches in $JIADF_CACHE "
             "or ~/.cache/jiadf may be deleted at any time) and run the same command again"
         )
-        self.errno = errno.ENOSPC
-
-    def __str__(self):
-        return self.args[0]
 
 
 @contextlib.contextmanager
@@ -46,7 +42,7 @@ def room_for(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL or isinstance(error, DiskFullError):
+        if error.errno not in _FULL:  # a DiskFullError has none
             raise
         raise DiskFullError(path, needed) from error
 

@@ -1,11 +1,8 @@
 """Keep freed memory in the process, for speed on a CPU."""
 
 import ctypes
-import ctypes.util
-import sys
 
-# From glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # from glibc's malloc.h
 _NEVER = 2**31 - 1
 
 
@@ -16,10 +13,8 @@ def keep_freed_memory() -> bool:
     network's first stages take three times as long (`benchmarks/memory.py`). The setting is the
     whole process's, so the command line makes it, and no import does.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
-        mallopt = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
         return False
     return bool(mallopt(_TRIM_THRESHOLD, _NEVER)) and bool(mallopt(_MMAP_MAX, 0))

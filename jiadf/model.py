@@ -10,7 +10,6 @@ What a lesion lacks the network is told, as in training with ``modality_dropout`
 device: for research and teaching only.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -21,9 +20,8 @@ import numpy as np
 import pandas as pd
 
 from jiadf.data.batches import Inputs
-from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS
-from jiadf.data.open_image import ImageSource
+from jiadf.data.open_image import ImageSource, decode
 from jiadf.data.schema import LESION_COLUMNS
 from jiadf.submission.lesion_prediction import (
     NOT_A_DEVICE,
@@ -52,16 +50,6 @@ def load_model(path: str | Path | None = None, device: str = "auto") -> "Model":
     return model
 
 
-def pretrained_path() -> Path:
-    """Return the run folder that the package brings, or raise `run_folder.RunError`."""
-    if not (Run(PRETRAINED).finished and (PRETRAINED / "model.safetensors").exists()):
-        raise RunError(
-            f"this installation of jiadf brings no trained model ({PRETRAINED}): install the "
-            "package again, or name a run folder of your own, trained with regime=finetune."
-        )
-    return PRETRAINED
-
-
 class Model:
     """A trained network; see :func:`load_model`.
 
@@ -70,9 +58,7 @@ class Model:
     """
 
     def __init__(self, path: str | Path | None = None, device: str = "auto") -> None:
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device is {device!r}; it must be auto, cpu or cuda.")
-        self.run = Run(pretrained_path() if path is None else Path(path))
+        self.run = Run(PRETRAINED if path is None else Path(path))
         self.parameters = p = self.run.parameters
         if p.regime != "finetune" or not image_streams(p):
             raise RunError(
@@ -126,11 +112,6 @@ class Model:
         ValueError
             Naming every argument that cannot be used, and why.
         """
-        if clinical is None and dermoscopic is None:
-            raise ValueError("clinical and dermoscopic are both None; give at least one image.")
-        for name in set(monet or {}) - set(MONET_COLUMNS):
-            near = difflib.get_close_matches(str(name), MONET_COLUMNS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"monet: there is no score {name!r}; did you mean {near!r}?")
         cells = {"clinical": clinical, "dermoscopic": dermoscopic, "age": age, "sex": sex}
         cells |= {"site": site, "skin_tone": skin_tone, **(monet or {})}
         try:

@@ -4,7 +4,6 @@ A fault of the input ends a command with a message on standard error and exit co
 with exit code 2, as Typer has it.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,8 +61,8 @@ def check_command(
     quiet: QuietOption = False,
 ) -> None:
     """Tell every fault of a MILK10k folder in one pass: file, row and remedy."""
-    from jiadf.data.check import check
     from jiadf.data.faults import format_faults
+    from jiadf.data.read import check
 
     faults = check(folder, part, images=images, progress=not quiet)
     if faults:
@@ -212,7 +211,3 @@ def params() -> None:
 
 
 app.add_typer(submission.app)  # without a name: its commands stand beside these
-
-
-if __name__ == "__main__":
-    sys.exit(app())

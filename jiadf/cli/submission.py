@@ -70,7 +70,7 @@ def predict_command(
     if split is not None and not run:
         raise typer.BadParameter("--split needs --run: the packaged model keeps no split.")
 
-    from jiadf.model import Model, pretrained_path
+    from jiadf.model import PRETRAINED, Model
     from jiadf.submission.entry import lesions_of, read_checked, write_entry
     from jiadf.submission.lesion_prediction import NOT_A_DEVICE
 
@@ -84,7 +84,7 @@ def predict_command(
     from jiadf.evaluation.thresholds import load_thresholds
     from jiadf.submission.ensemble import find_runs, predict_ensemble
 
-    runs = find_runs(run or [pretrained_path()])
+    runs = find_runs(run or [PRETRAINED])
     rescaling = None if thresholds is None else load_thresholds(thresholds)
     lesions = read_checked(data, part, images=decode, progress=not quiet)
     only = None if split is None else lesions_of(runs, split, lesions.index)

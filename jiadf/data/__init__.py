@@ -5,9 +5,8 @@ finds every fault of a folder. The other modules are imported by name: ``schema`
 categories), ``download`` (the official files) and ``sample`` (240 of its lesions).
 """
 
-from jiadf.data.check import check
 from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.layout import Layout
-from jiadf.data.read import read_lesions
+from jiadf.data.read import check, read_lesions
 
 __all__ = ["DataError", "Fault", "Layout", "check", "format_faults", "read_lesions"]

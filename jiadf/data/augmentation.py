@@ -1,16 +1,15 @@
 """Augmentation of lesion images: of a whole batch on its device, or of one image at a time.
 
 A lesion has no up or left, so flips and quarter turns are free; crops keep at least 70 % of the
-picture so that the lesion stays in it; colour changes stay small, and hue stays, because colour is
+image so that the lesion stays in it; colour changes stay small, and hue stays, because colour is
 evidence.
 
 :func:`augmentation` is that of torchvision, an image at a time; the views of the `frozen` regime
 are made with it. :func:`augment_batch` draws from the same distribution for every image of a batch
-for itself, in a few kernels that never wait for the device, so that a GPU can augment while it
-trains. Two things differ, neither in distribution: crop, flip and turn are one resampling, which
-is exact, since a flip and a quarter turn move pixels only; and a picture is rounded to uint8 once,
-at the end, where torchvision cuts the fraction off after every step, about half a level a step.
-Crops are never larger than the picture that they fill, so that antialiasing would change nothing.
+for itself, in a few kernels that never wait for the device. Crop, flip and turn are one resampling,
+which is exact, since a flip and a quarter turn move pixels only; an image is rounded to uint8 once,
+at the end, where torchvision drops the fraction after every step. No crop is larger than the image
+that it fills, so that antialiasing would change nothing.
 """
 
 import math
@@ -22,9 +21,9 @@ from torch.nn import functional
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-CROP_SCALE, CROP_RATIO = (0.7, 1.0), (0.9, 1.1)  # share of the picture kept, width over height
+CROP_SCALE, CROP_RATIO = (0.7, 1.0), (0.9, 1.1)  # share of the image kept, width over height
 JITTER = 0.2  # brightness, contrast and saturation change by a factor of 1 ± this
-_TRIES = 10  # crops drawn before the whole picture is taken, as torchvision does
+_TRIES = 10  # crops drawn before the whole image is taken, as torchvision does
 
 
 class RandomQuarterTurn(v2.Transform):
@@ -40,10 +39,7 @@ class RandomQuarterTurn(v2.Transform):
 
 
 def augmentation(size: int) -> v2.Transform:
-    """Return the training augmentation: uint8 (3, H, W) to uint8 (3, ``size``, ``size``).
-
-    It draws from torch's global random state, once a picture.
-    """
+    """Return the training augmentation: uint8 (3, H, W) to uint8 (3, ``size``, ``size``)."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=CROP_SCALE, ratio=CROP_RATIO, antialias=True),
@@ -62,30 +58,16 @@ def augment_with_seed(image: torch.Tensor, transform: v2.Transform, seed: int) -
 
 
 class Draws(NamedTuple):
-    """What happens to each of B images.
+    """What happens to each of B images."""
 
-    Attributes
-    ----------
-    top, left, height, width
-        The crop in pixels, whole numbers as float32 (B,).
-    flip
-        Whether the crop is mirrored left to right, bool (B,).
-    turns
-        Quarter turns against the clock after that, 0 to 3, int64 (B,).
-    order
-        The colour changes in their order, int64 (B, 3): 0 brightness, 1 contrast, 2 saturation.
-    factors
-        Factors of brightness, contrast and saturation, float32 (B, 3).
-    """
-
-    top: Tensor
+    top: Tensor  # of the crop, in pixels: whole numbers as float32 (B,)
     left: Tensor
     height: Tensor
     width: Tensor
-    flip: Tensor
-    turns: Tensor
-    order: Tensor
-    factors: Tensor
+    flip: Tensor  # left to right, bool (B,)
+    turns: Tensor  # quarter turns against the clock after that, int64 (B,)
+    order: Tensor  # of 0 brightness, 1 contrast and 2 saturation, int64 (B, 3)
+    factors: Tensor  # of brightness, contrast and saturation, float32 (B, 3)
 
 
 def draw(count: int, size: int, device: torch.device | str = "cpu") -> Draws:
@@ -96,14 +78,10 @@ def draw(count: int, size: int, device: torch.device | str = "cpu") -> Draws:
     area = (low + (high - low) * tries[:, :_TRIES]) * size**2  # (B, tries)
     low, high = map(math.log, CROP_RATIO)
     ratio = torch.exp(low + (high - low) * tries[:, _TRIES:])
-    height, width = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
-    fits = (height <= size) & (width <= size)
-    # The first that fits: `argmax` may return any of equal values, so they are made unequal.
-    ranks = torch.arange(_TRIES, 0, -1, device=device)
-    first = (fits * ranks).argmax(dim=1, keepdim=True)
-    none_fits = ~fits.any(dim=1)
-    height = height.gather(1, first).squeeze(1).masked_fill(none_fits, size)
-    width = width.gather(1, first).squeeze(1).masked_fill(none_fits, size)
+    sides = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+    height, width = (functional.pad(side, (0, 1), value=size) for side in sides)  # whole, last
+    first = ((height <= size) & (width <= size)).int().argmax(dim=1, keepdim=True)
+    height, width = (side.gather(1, first).squeeze(1) for side in (height, width))  # (B,)
     # `rand` in float32 may round (size + 1) * u up to its end, hence the minimum.
     top = torch.minimum((place[:, 0] * (size - height + 1)).floor(), size - height)
     left = torch.minimum((place[:, 1] * (size - width + 1)).floor(), size - width)
@@ -125,39 +103,30 @@ def _grid(draws: Draws, size: int) -> Tensor:
         inside = (steps * length / size - 0.5).clamp(min=0.0)  # never beyond the crop's edge
         pixel = start + torch.minimum(inside, length - 1)
         sides.append((pixel * 2 + 1) / size - 1)
-    across, down = sides  # (B, S) each: columns and rows of the picture
+    across, down = sides  # (B, S) each: columns and rows of the image
     across = torch.where(draws.flip[:, None], across.flip(1), across)
     # A quarter turn against the clock: row i, column j of the result is row j, column -1 - i.
-    quarter, half = (draws.turns % 2 == 1)[:, None, None], draws.turns >= 2
-    across = torch.where(((draws.turns % 2 == 1) ^ half)[:, None], across.flip(1), across)
-    down = torch.where(half[:, None], down.flip(1), down)
+    quarter, half = (draws.turns % 2 == 1)[:, None], (draws.turns >= 2)[:, None]
+    across = torch.where(quarter ^ half, across.flip(1), across)
+    down = torch.where(half, down.flip(1), down)
+    quarter = quarter[:, None]
     x = torch.where(quarter, across[:, :, None], across[:, None, :])  # (B, S, S)
     y = torch.where(quarter, down[:, None, :], down[:, :, None])
     return torch.stack([x, y], dim=-1)
 
 
 def apply(images: Tensor, draws: Draws) -> Tensor:
-    """Do to each image what was drawn for it: uint8 (B, 3, S, S) to the same.
-
-    Raises
-    ------
-    ValueError
-        If the images are not uint8 and square.
-    """
-    size = images.shape[-1]
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != (3, size, size):
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: pass uint8 (B, 3, S, S)"
-        )
+    """Do to each image what was drawn for it: uint8 (B, 3, S, S) to the same."""
     with torch.autocast(images.device.type, enabled=False):
+        grid = _grid(draws, images.shape[-1])
         pixels = functional.grid_sample(
-            images.float(), _grid(draws, size), padding_mode="border", align_corners=False
+            images.float(), grid, padding_mode="border", align_corners=False
         )
         for place in range(3):
             which = draws.order[:, place, None, None, None]  # (B, 1, 1, 1)
             factor = draws.factors.gather(1, draws.order[:, place, None])[..., None, None]
             gray = rgb_to_grayscale(pixels)  # (B, 1, S, S)
-            # Each change mixes the picture with something: black, its mean gray, or its gray.
+            # Each change mixes the image with something: black, its mean gray, or its gray.
             mean = gray.mean(dim=(2, 3), keepdim=True) * (which == 1)
             other = torch.where(which == 2, gray, mean)
             pixels = torch.lerp(other, pixels, factor).clamp_(0, 255)

@@ -24,20 +24,11 @@ from jiadf.data.augmentation import augment_batch
 class Inputs:
     """What the network sees of N lesions, held in arrays.
 
-    Attributes
-    ----------
-    streams
-        For each image type used, features float32 (N, V, F), pixels uint8 (N, S, S, 3), or views of
-        the fixed stages' output float16 (N, V, h, w, C).
-    metadata
-        Encoded metadata, float32 (N, D).
-    target
-        Class index, int64 (N,); -1 where there is no label.
-    keys
-        Digests of what the arrays were made from.
-    missing
-        By ``clinical``, ``dermoscopic`` or ``metadata``, the lesions that lack it, bool (N,);
-        what the arrays hold of them is not used.
+    For each image type used, ``streams`` holds features float32 (N, V, F), pixels uint8
+    (N, S, S, 3), or views of the fixed stages' output float16 (N, V, h, w, C). ``metadata`` is
+    float32 (N, D), ``target`` the class index int64 (N,), -1 where there is no label; ``keys`` are
+    digests of what the arrays were made from. By ``clinical``, ``dermoscopic`` or ``metadata``,
+    ``missing`` are the lesions that lack it, bool (N,); what the arrays hold of them is not used.
     """
 
     streams: Mapping[str, np.ndarray]
@@ -47,7 +38,6 @@ class Inputs:
     missing: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Count the lesions."""
         return len(self.target)
 
     def small_arrays(self) -> dict[str, np.ndarray]:
@@ -60,7 +50,7 @@ class LesionDataset(Dataset):
     """Some rows of :class:`Inputs`, in order; fetches a whole batch at a time.
 
     With ``random_view`` one of the cached views of a lesion's features is drawn, else they are the
-    picture's itself. With ``index_only`` there is nothing but ``index`` in the batches.
+    image's itself. With ``index_only`` there is nothing but ``index`` in the batches.
     """
 
     def __init__(
@@ -74,7 +64,6 @@ class LesionDataset(Dataset):
         self.random_view, self.index_only = random_view, index_only
 
     def __len__(self) -> int:
-        """Count the lesions of this part."""
         return len(self.rows)
 
     def __getitems__(self, items: list[int]) -> dict[str, Tensor]:
@@ -86,13 +75,13 @@ class LesionDataset(Dataset):
         for name, array in self.inputs.small_arrays().items():
             batch[name] = torch.from_numpy(array[rows])
         for name, array in self.inputs.streams.items():
-            if array.dtype == np.uint8:
-                values = torch.from_numpy(array[rows])
-            else:
-                views = np.zeros(len(rows), dtype=np.int64)
+            index = rows
+            if array.dtype != np.uint8:
+                views = np.zeros_like(rows)
                 if self.random_view:
-                    views = torch.randint(array.shape[1], (len(rows),)).numpy()
-                values = torch.from_numpy(array[rows, views])
+                    views = torch.randint(array.shape[1], rows.shape).numpy()
+                index = (rows, views)
+            values = torch.from_numpy(array[index])
             # Pixels and maps: (B, h, w, C) to (B, C, h, w)
             batch[name] = values.permute(0, 3, 1, 2) if values.ndim == 4 else values
         return batch

@@ -20,20 +20,28 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from ssl import SSLError
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from jiadf import __version__
-from jiadf.data.layout import IMAGE_SUFFIX, PARTS, Layout
+from jiadf.data.layout import IMAGE_SUFFIX, Layout
 from jiadf.data.schema import is_safe_id
-from jiadf.files import DiskFullError, room_for
+from jiadf.files import room_for
 
 BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges/milk10k/"
 TRIES = 6
 FIRST_WAIT, TIMEOUT = 1.0, 30.0  # seconds; each further wait is twice as long
 _CHUNK = 1 << 18  # bytes read at a time
-_RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_RETRIED_STATUS = (None, 408, 425, 429, 500, 502, 503, 504)  # None: no answer at all
+_BROKEN = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    SSLError,
+)
 # RuntimeError: an encrypted member, or an unknown compression.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError)
 
@@ -48,10 +56,6 @@ Cite doi:10.34970/648456 and the dataset paper doi:10.1016/j.jid.2025.06.1594.""
 
 class DownloadError(RuntimeError):
     """A file could not be fetched or unpacked; the message says what to do."""
-
-
-class _Broken(Exception):
-    """The transfer stopped before the end; worth trying again."""
 
 
 def download(
@@ -71,8 +75,6 @@ def download(
         go on.
     """
     layouts = [Layout(Path(root), part) for part in dict.fromkeys(parts)]  # refuses unknown parts
-    if not layouts:
-        raise ValueError(f"no part to download; give one or more of {', '.join(PARTS)}")
     if not accept_license:
         raise DownloadError(
             f"{LICENSE_NOTICE}\n\nNothing was fetched. If you accept this, say so with "
@@ -80,8 +82,8 @@ def download(
         )
     print(LICENSE_NOTICE)
     folder = layouts[0].root
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock", timeout=0):
             for layout in layouts:
                 for table in (layout.metadata_csv, layout.ground_truth_csv, layout.supplement_csv):
@@ -90,10 +92,6 @@ def download(
                 _get(layout.input_dir, progress)
     except Timeout as error:
         raise DownloadError(f"another download into {folder} is running; wait for it") from error
-    except DiskFullError:
-        raise
-    except OSError as error:
-        raise DownloadError(f"cannot write into {folder}: {error}; choose another") from error
     return layouts
 
 
@@ -121,7 +119,12 @@ def fetch(url: str, target: Path, progress: bool = True) -> None:
         try:
             _attempt(url, target, progress)
             return
-        except _Broken as error:
+        except _BROKEN as error:
+            if getattr(error, "code", None) not in _RETRIED_STATUS:
+                raise DownloadError(
+                    f"the server answered {error} for {url}. Check the address in a browser; "
+                    "a newer version of this package may know where the file has moved"
+                ) from error
             broken = error  # Python forgets `error` here
     kept = sum(part.stat().st_size for part in target.parent.glob(f"{target.name}.*.part"))
     raise DownloadError(
@@ -131,9 +134,15 @@ def fetch(url: str, target: Path, progress: bool = True) -> None:
 
 
 def _attempt(url: str, target: Path, progress: bool) -> None:
-    """Ask what there is, then for what is missing of it; `_Broken` if that does not all come."""
+    """Ask what there is, then for what is missing of it; one of `_BROKEN` if not all comes."""
     with _open(url, method="HEAD") as answer:
         length, version = answer.headers.get("Content-Length", ""), answer.headers.get("ETag")
+        kind = answer.headers.get_content_type()
+    if kind == "text/html":
+        raise DownloadError(
+            f"{url} answered with a web page, not a file. A proxy or a login page may "
+            "stand between: open the address in a browser"
+        )
     if not length.isdecimal():
         raise DownloadError(f"{url} does not say how large it is: half of it would look whole")
     total = int(length)
@@ -150,46 +159,21 @@ def _attempt(url: str, target: Path, progress: bool) -> None:
                 unit_divisor=1024, disable=not progress,
             )  # fmt: skip
             with bar, room_for(part, total - start), part.open("ab" if start else "wb") as stream:
-                while block := _read(answer):
+                while block := answer.read(_CHUNK):
                     stream.write(block)
                     bar.update(len(block))
     received = part.stat().st_size
     if received > total:
         part.unlink()
     if received != total:
-        raise _Broken(f"{received:,} of {total:,} bytes received")
+        raise ConnectionError(f"{received:,} of {total:,} bytes received")
     part.replace(target)
 
 
-def _open(url: str, headers: dict[str, str] | None = None, method: str = "GET"):
+def _open(url: str, method: str = "GET", headers: dict[str, str] | None = None):
     sent = {"User-Agent": f"jiadf/{__version__}", "Accept-Encoding": "identity"} | (headers or {})
     request = urllib.request.Request(url, headers=sent, method=method)
-    try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code in _RETRIED_STATUS:
-            raise _Broken(f"the server answered {error.code} {error.reason}") from error
-        raise DownloadError(
-            f"the server answered {error.code} {error.reason} for {url}. Check the address "
-            "in a browser; a newer version of this package may know where the file has moved"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
-    if answer.headers.get_content_type() == "text/html":
-        answer.close()
-        raise DownloadError(
-            f"{url} answered with a web page, not a file. A proxy or a login page may "
-            "stand between: open the address in a browser"
-        )
-    return answer
-
-
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    try:
-        return answer.read(_CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
+    return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
 def unpack(archive: Path, target: Path, progress: bool = True) -> None:

@@ -96,10 +96,5 @@ def format_faults(faults: Iterable[Fault], examples: int | None = 5) -> str:
         if len(remedies) == 1:
             lines.append(f"  remedy: {remedies.pop()}")
         blocks.append("\n".join(lines))
-    total = sum(map(len, groups.values()))
-    blocks.append(f"{_count(total, 'fault')} of {_count(len(groups), 'kind')}.")
+    blocks.append(f"Faults in all: {sum(map(len, groups.values())):,}.")
     return "\n\n".join(blocks)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -83,7 +83,3 @@ class Layout:
     def image_path(self, lesion_id: str, isic_id: str) -> Path:
         """Where an image lies. Only for ids that ``jiadf.data.schema.is_safe_id`` accepts."""
         return self.input_dir / lesion_id / f"{isic_id}{IMAGE_SUFFIX}"
-
-    def relative(self, path: Path) -> str:
-        """Name a path below the root as faults do, with forward slashes."""
-        return path.relative_to(self.root).as_posix()

@@ -79,6 +79,12 @@ def open_image(source: ImageSource, draft: int | None = None) -> Image.Image:
         raise failure from error
 
 
+def decode(source: ImageSource, size: int) -> np.ndarray:
+    """Open one image, see :func:`open_image`, as uint8 (size, size, 3)."""
+    image = open_image(source, draft=size)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def _read(path: str | os.PathLike) -> bytes:
     try:
         content = read_regular(path)

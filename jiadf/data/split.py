@@ -22,15 +22,9 @@ def assign_folds(labels: pd.Series, n_folds: int = 5, seed: int = 0) -> pd.Serie
     """Give each lesion a fold from 0 to ``n_folds - 1``.
 
     ``labels`` are class codes by ``lesion_id``; ``seed`` chooses which lesions of a class go where,
-    never how many. A ValueError for repeated lesions, unknown labels, or fewer than two folds.
+    never how many. A ValueError for unknown labels.
     """
-    if n_folds < 2:
-        raise ValueError(f"n_folds is {n_folds}; a split needs at least 2 folds.")
-    if labels.index.has_duplicates:
-        repeated = labels.index[labels.index.duplicated()][0]
-        raise ValueError(f"lesion {repeated} stands in the table twice; keep one row a lesion.")
-    unknown = set(labels.astype(object)) - set(DEAL_ORDER)
-    if unknown:
+    if unknown := set(labels.astype(object)) - set(DEAL_ORDER):
         raise ValueError(f"unknown labels {sorted(map(str, unknown))}; expected {DEAL_ORDER}.")
     rng = np.random.default_rng(seed)
     order = labels.index.argsort()  # a table's own order must not matter
@@ -52,18 +46,11 @@ def split_lesions(
     """Name each lesion's part: ``"train"``, ``"val"`` or ``"test"``.
 
     The defaults are the paper's split (A.2): one fifth for validation, no lesions kept for testing.
-    Without ``val_fold`` none validate. With ``test_fold`` the lesions of that fold take no part in
-    training or in any choice. A ValueError for folds out of range or the same fold twice.
+    Without ``val_fold`` none validate. The lesions of ``test_fold`` take no part in training or in
+    any choice.
     """
-    for name, fold in {"val_fold": val_fold, "test_fold": test_fold}.items():
-        if fold is not None and not 0 <= fold < n_folds:
-            raise ValueError(f"{name} is {fold}; it must lie in 0 … {n_folds - 1}.")
-    if val_fold is not None and val_fold == test_fold:
-        raise ValueError(f"val_fold and test_fold are both {val_fold}; choose two folds.")
     folds = assign_folds(labels, n_folds, seed)
     parts = pd.Series("train", index=labels.index, name="split")
-    if val_fold is not None:
-        parts[folds == val_fold] = "val"
-    if test_fold is not None:
-        parts[folds == test_fold] = "test"
+    parts[folds == val_fold] = "val"
+    parts[folds == test_fold] = "test"
     return parts

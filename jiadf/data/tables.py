@@ -21,11 +21,6 @@ from jiadf.data.schema import CLASSES
 from jiadf.files import read_regular
 
 MISSING = frozenset({"", "NA", "NaN", "nan"})  # spellings of an empty cell
-# What a spreadsheet program saves if not asked for CSV in UTF-8, by its first bytes.
-_OTHER_FORMATS = {
-    "UTF-16 text": rb"\xff\xfe|\xfe\xff|.?\0",
-    "a workbook, not CSV": rb"PK\x03\x04|\xd0\xcf\x11\xe0",
-}
 _SAVE_REMEDY = "save the table as CSV in UTF-8, or restore the official file"
 
 
@@ -38,13 +33,14 @@ def read_written(path: Path) -> pd.DataFrame:
 def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
     """Read a CSV file and hold it against a schema.
 
-    Returns the columns of the schema that the file has, as text or float64 (NaN where a cell is no
-    number), under their line numbers, or None if it is no table at all; and its faults, by row.
+    Returns the columns of the schema as text or float64, NaN where there is nothing of that kind,
+    under their line numbers, or None if it is no table at all; and its faults, by row.
     """
     cells, found = read_cells(path)
     if cells is None:
         return None, found
     table, wrong = check_cells(cells, schema, path.name, found)
+    table = table.reindex(columns=list(schema.columns))
     return table, sorted([*found, *wrong], key=lambda fault: fault.row or 0)
 
 
@@ -132,9 +128,8 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
     line = 0
     try:
         content = read_regular(path)
-        for other, beginning in _OTHER_FORMATS.items():
-            if re.match(beginning, content, re.DOTALL):
-                return failed(f"is {other}", _SAVE_REMEDY)
+        if b"\0" in content:
+            return failed("is a workbook or UTF-16 text", _SAVE_REMEDY)
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for fields in reader:
             if len(fields) > 1 or any(field.strip() for field in fields):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from jiadf.data.check import check
-from jiadf.data.read import read_lesions
+from jiadf.data.read import check, read_lesions
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.thresholds import Thresholds, choose_strength, fit_thresholds
 from jiadf.files import atomic

@@ -26,9 +26,8 @@ import pandas as pd
 
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError, Fault, format_faults
-from jiadf.data.image_cache import decode
 from jiadf.data.metadata import MONET_COLUMNS
-from jiadf.data.open_image import ImageError
+from jiadf.data.open_image import ImageError, decode
 from jiadf.data.schema import IMAGE_TYPES, own_schema
 from jiadf.data.tables import MISSING, check_cells, read_cells
 

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from jiadf.data.array_cache import cached_array
 from jiadf.data.augmentation import augment_with_seed, augmentation
-from jiadf.data.image_cache import CachedImages, default_cache_dir
+from jiadf.data.cache import CachedImages, cached_array, default_cache_dir
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.weights import weights_fingerprint
 
@@ -43,7 +42,7 @@ class PixelViews:
 
     def __len__(self) -> int:
         """Count the images."""
-        return len(self.images)
+        return len(self.images.pixels)
 
     def key(self, view: int) -> list:
         """Say what a view is made from."""

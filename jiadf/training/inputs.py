@@ -10,7 +10,7 @@ import torch
 
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs
-from jiadf.data.image_cache import cache_images
+from jiadf.data.cache import cache_images
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES, IMAGE_TYPES
 from jiadf.models.encoders import ImageEncoder

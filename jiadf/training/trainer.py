@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jiadf.config import Parameters, to_yaml
-from jiadf.data.image_cache import default_cache_dir
+from jiadf.data.cache import default_cache_dir
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions

@@ -99,20 +99,6 @@ def test_draws_have_the_distribution_of_the_existing_transform():
         assert share == pytest.approx(1 / 6, abs=0.03)
 
 
-def test_pictures_have_the_statistics_of_the_existing_transform():
-    image = pictures(1)[0]
-    transform = augmentation(SIZE)
-    torch.manual_seed(2)
-    old = torch.stack([transform(image) for _ in range(1500)]).float()
-    new = augment_batch(image.expand(1500, -1, -1, -1)).float()
-    for statistic in (
-        lambda x: x.mean((1, 2, 3)),
-        lambda x: x.std((1, 2, 3)),
-        lambda x: x[:, 0, 5, 9],
-    ):
-        assert ks_2samp(statistic(old).numpy(), statistic(new).numpy()).pvalue > 1e-3
-
-
 def test_crops_lie_inside_and_keep_what_they_must():
     torch.manual_seed(3)
     draws = draw(MANY, SIZE)
@@ -132,29 +118,6 @@ def test_images_of_a_batch_are_drawn_each_for_itself_and_a_seed_fixes_them():
     assert not torch.equal(first, augment_batch(images))
     torch.manual_seed(4)
     assert torch.equal(first, augment_batch(images))
-
-
-def test_nothing_drawn_is_nothing_done():
-    images = torch.randint(256, (5, 3, SIZE, SIZE), dtype=torch.uint8)
-    nothing, whole = torch.zeros(5), torch.full((5,), float(SIZE))
-    order = torch.arange(3).expand(5, 3)
-    draws = Draws(
-        nothing, nothing, whole, whole, nothing > 0, nothing.long(), order, torch.ones(5, 3)
-    )
-    assert torch.equal(apply(images, draws), images)
-
-
-def test_memory_layout_does_not_matter():
-    images = pictures(4)
-    draws = draw(4, SIZE)
-    last = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(apply(images, draws), apply(last, draws))
-
-
-@pytest.mark.parametrize("images", [torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 9).byte()])
-def test_other_images_are_refused(images):
-    with pytest.raises(ValueError, match=r"pass uint8 \(B, 3, S, S\)"):
-        augment_batch(images)
 
 
 def test_the_feature_views_transform_is_unchanged():

@@ -382,5 +382,3 @@ def test_a_second_download_into_the_folder_is_refused(tmp_path):
 def test_unknown_part(tmp_path):
     with pytest.raises(ValueError, match="validation"):
         run(tmp_path, parts=("validation",))
-    with pytest.raises(ValueError, match="no part"):
-        run(tmp_path, parts=())

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from jiadf.data import faults as kinds
-from jiadf.data.image_cache import decode
-from jiadf.data.open_image import ImageError, open_image
+from jiadf.data.open_image import ImageError, decode, open_image
 
 ORIENTATION = 0x0112
 ENCODINGS = [

@@ -5,8 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from jiadf.data.check import check
 from jiadf.data.layout import Layout
+from jiadf.data.read import check
 from jiadf.data.sample import read_sample, sample_dir
 from jiadf.data.schema import CLASSES
 

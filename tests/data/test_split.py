@@ -56,26 +56,6 @@ def test_every_class_is_spread_evenly_over_the_folds(counts, n_folds, seed):
     assert sizes.max() - sizes.min() <= 1
 
 
-def test_the_order_of_the_rows_may_hold_each_lesion_once_only():
-    labels = pd.Series(["NV", "NV"], index=["IL_1", "IL_1"])
-    with pytest.raises(ValueError, match="IL_1 stands in the table twice"):
-        assign_folds(labels)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"n_folds": 1, "val_fold": 0}, "at least 2"),
-        ({"val_fold": 5}, "val_fold is 5"),
-        ({"val_fold": 2, "test_fold": 2}, "choose two folds"),
-        ({"test_fold": -1}, "test_fold is -1"),
-    ],
-)
-def test_folds_out_of_range_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        split_lesions(labels_with({"NV": 10}), **arguments)
-
-
 def test_unknown_and_missing_labels_are_refused():
     labels = pd.Series(["NV", "XYZ", None], index=["a", "b", "c"])
     with pytest.raises(ValueError, match="XYZ"):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jiadf.data import faults as kinds
-from jiadf.data.image_cache import decode
+from jiadf.data.open_image import decode
 from jiadf.data.read import read_lesions
 from jiadf.submission.own_images import UNKNOWN_COLUMN, InputError, read_own_images
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from jiadf.data.image_cache import cache_images
+from jiadf.data.cache import cache_images
 from jiadf.models.encoders import ImageEncoder
 from jiadf.training import features
 from jiadf.training.features import PixelViews, Standardise, cached_views

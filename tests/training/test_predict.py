@@ -26,7 +26,7 @@ def test_a_trained_run_finds_its_images_and_features_in_the_caches(
     run, lesions, cache_dir, monkeypatch
 ):
     monkeypatch.setattr("jiadf.training.features._extract", pytest.fail)
-    monkeypatch.setattr("jiadf.data.image_cache.decode", None)
+    monkeypatch.setattr("jiadf.data.cache.decode", None)
     assert len(predict(run, lesions, cache_dir)) == len(lesions)
 
 

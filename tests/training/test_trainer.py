@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from jiadf.data.image_cache import cache_images
+from jiadf.data.cache import cache_images
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.evaluation.metrics import summary

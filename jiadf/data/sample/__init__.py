@@ -4,13 +4,11 @@ Images and tables are MILK10k's, by the MILK study team, under CC BY-NC 4.0; REA
 folder says how they were drawn.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
+
+from jiadf.data.read import read_lesions
 
 
 def sample_dir() -> Path:
@@ -20,6 +18,4 @@ def sample_dir() -> Path:
 
 def read_sample() -> pd.DataFrame:
     """Read the sample's table, labelled, as :func:`jiadf.data.read.read_lesions` does."""
-    from jiadf.data.read import read_lesions
-
     return read_lesions(sample_dir(), "training")

@@ -1,22 +1,80 @@
-"""Arrays in cache files: made a block of rows at a time, resumed after a kill, checked when read.
+"""Cache files: arrays that are made once, a block of rows at a time, and images decoded in one.
 
 A file is numpy's ``.npy`` with a digest of its bytes behind them, where numpy does not look: one
-that was cut, emptied or damaged is told and made anew. It is written, and mapped only when it is
-whole: a mapped file that does not fit on the disk would kill the process.
+that was cut, emptied or damaged is told and made anew; one that a kill left unfinished is gone on
+with. It is written, and mapped only when it is whole: a mapped file that does not fit on the disk
+would kill the process.
+
+Images are uint8, shape (N, S, S, 3), RGB. The file's name is a digest of the bytes of the image
+files, in order, with the size: the same images give the same file wherever they lie, and nothing
+is ever stale.
 """
 
 import hashlib
+import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
+from tqdm import tqdm
 
-from jiadf.files import DiskFullError, room_for
+from jiadf.data.open_image import decode
+from jiadf.files import DiskFullError, read_regular, room_for
 
 _DIGEST = 16  # bytes
+_DECODER = "pillow-bicubic-1"  # part of the key: change it when decoding changes
+
+
+class CachedImages(NamedTuple):
+    """Decoded images: ``pixels`` uint8 (N, S, S, 3), and the ``key`` that names their content."""
+
+    pixels: np.ndarray
+    key: str
+
+
+def default_cache_dir() -> Path:
+    """Return ``$JIADF_CACHE``, or ``jiadf`` under the user's cache folder (``XDG_CACHE_HOME``)."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jiadf"
+    return Path(os.environ.get("JIADF_CACHE") or fallback).expanduser()
+
+
+def cache_images(
+    paths: Sequence[str | Path],
+    size: int,
+    cache_dir: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> CachedImages:
+    """Return whole images resized to ``size`` x ``size`` (paper, A.2), decoding them if need be.
+
+    Caches lie in ``cache_dir``, :func:`default_cache_dir` if None. An
+    :class:`jiadf.data.open_image.ImageError` names a file that is not a readable image.
+    """
+    paths = list(paths)
+    key = content_key(paths, size)
+    file = Path(cache_dir or default_cache_dir()) / "images" / f"{key}.npy"
+
+    def rows(start: int) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor() as pool:
+            decoded = pool.map(lambda path: decode(path, size), paths[start:])
+            bar = tqdm(decoded, "decoding images", len(paths), initial=start, disable=not progress)
+            for image in bar:
+                yield image[None]
+
+    return CachedImages(cached_array(file, len(paths), rows), key)
+
+
+def content_key(paths: Sequence[str | Path], size: int) -> str:
+    """Digest the files' bytes, their order, the size and the decoder into a name."""
+    whole = hashlib.blake2b(f"{_DECODER}:{size}".encode(), digest_size=16)
+    for path in paths:
+        whole.update(hashlib.blake2b(read_regular(path), digest_size=16).digest())
+    return whole.hexdigest()
 
 
 def cached_array(
