@@ -166,7 +166,7 @@ class Model:
                 decoded = pool.map(lambda path: decode(path, size), paths.dropna())
                 for row, image in zip(np.flatnonzero(~missing[name]), decoded, strict=True):
                     pixels[name][row] = image
-        return self._inputs(lesions, pixels, missing)
+        return self.own_inputs(OwnLesions(lesions, pixels, missing))
 
     def own_inputs(self, own: OwnLesions) -> Inputs:
         """Return what the network sees of lesions of one's own.
@@ -184,22 +184,13 @@ class Model:
                 f"{' and '.join(used)}: this network reads no other image, which {blind.sum()} "
                 f"lesions lack, the first {own.lesions.index[blind][0]}; give it, or another run."
             )
-        inputs = self._inputs(own.lesions, pixels, missing)
-        lacking = [name for name, rows in inputs.missing.items() if rows.any()]
+        read = [*LESION_COLUMNS, *(MONET_COLUMNS if self.encoder.use_monet else ())]
+        missing["metadata"] = own.lesions[read].isna().all(axis=1).to_numpy()
+        lacking = [name for name, rows in missing.items() if rows.any()]
         if self.parameters.method != "ji-adf" and lacking:
             raise ValueError(
                 f"{', '.join(lacking)}: some lesions lack this, and method "
                 f"{self.parameters.method} cannot do without; give it, or a ji-adf run."
             )
-        return inputs
-
-    def _inputs(
-        self,
-        lesions: pd.DataFrame,
-        pixels: Mapping[str, np.ndarray],
-        missing: Mapping[str, np.ndarray],
-    ) -> Inputs:
-        read = [*LESION_COLUMNS, *(MONET_COLUMNS if self.encoder.use_monet else ())]
-        missing = {**missing, "metadata": lesions[read].isna().all(axis=1).to_numpy()}
-        metadata = self.encoder.transform(lesions)
-        return Inputs(pixels, metadata, targets(lesions), missing=missing)
+        metadata = self.encoder.transform(own.lesions)
+        return Inputs(pixels, metadata, targets(own.lesions), missing=missing)

@@ -6,6 +6,7 @@ whoever cannot go on, and :func:`format_faults` prints them by kind.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 MISSING_FOLDER = "missing folder"
 MISSING_CSV = "missing CSV"
@@ -75,7 +76,7 @@ class DataError(ValueError):
 def format_faults(faults: Iterable[Fault], examples: int | None = 5) -> str:
     """Describe faults for a terminal: by kind, at most ``examples`` of each (None: all of them).
 
-    A remedy that all the examples of a kind share is given once.
+    A remedy is given below the last of the faults in a row that share it.
     """
     groups: dict[str, list[Fault]] = {}
     for fault in faults:
@@ -84,17 +85,13 @@ def format_faults(faults: Iterable[Fault], examples: int | None = 5) -> str:
         return "No faults."
     blocks = []
     for kind, group in groups.items():
-        shown = group[:examples]
-        remedies = {fault.remedy for fault in shown}
-        lines = [f"{kind} ({len(group)})"]
-        for fault in shown:
+        lines, shown = [f"{kind} ({len(group)})"], group[:examples]
+        for fault, following in zip_longest(shown, shown[1:]):
             lines.append(f"  {fault.where}: {fault.message}")
-            if len(remedies) > 1:
+            if following is None or following.remedy != fault.remedy:
                 lines.append(f"    remedy: {fault.remedy}")
         if len(shown) < len(group):
             lines.append(f"  ... and {len(group) - len(shown)} more")
-        if len(remedies) == 1:
-            lines.append(f"  remedy: {remedies.pop()}")
         blocks.append("\n".join(lines))
     blocks.append(f"Faults in all: {sum(map(len, groups.values())):,}.")
     return "\n\n".join(blocks)

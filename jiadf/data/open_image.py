@@ -102,16 +102,16 @@ def _read(path: str | os.PathLike) -> bytes:
 def _decode(content: bytes, draft: int | None) -> Image.Image:
     """Decode a file, in full and up to its end.
 
-    A decoder that meets the end marker too early paints the rest grey and does not say so. So a
-    picture of one scan is decoded without that marker: one that is cut off then asks for more. A
-    progressive one needs it, and is cut off if what stands before the marker changes the picture.
+    A decoder that meets the end marker too early paints the rest grey and does not say so. So an
+    image of one scan is decoded without that marker: one that is cut off then asks for more. A
+    progressive one needs it, and is cut off if what stands before the marker changes the image.
     """
     if not content.startswith((_JPEG, _PNG)):
         message = "is not an image in JPEG or PNG format"
         raise ImageError(kinds.NOT_AN_IMAGE, message, "give a photograph, saved as JPEG or PNG")
     if content.startswith(_PNG):
         return _load(content, draft)
-    end, scans = _picture_end(content)
+    end, scans = _image_end(content)
     if scans == 1:
         return _load(content[:end] + _FILLER, draft)
     image = _load(content[:end] + _END, draft)
@@ -121,7 +121,7 @@ def _decode(content: bytes, draft: int | None) -> Image.Image:
     return image
 
 
-def _picture_end(content: bytes) -> tuple[int, int]:
+def _image_end(content: bytes) -> tuple[int, int]:
     """Find where the last scan of a JPEG ends, and count its scans."""
     place, scans = len(_JPEG), 0
     while found := _MARKER.search(content, place):
@@ -130,7 +130,7 @@ def _picture_end(content: bytes) -> tuple[int, int]:
             return found.start(), scans
         scans += marker == _SCAN[1:]
         place += int.from_bytes(content[place : place + 2])  # the segment's length, with itself
-    message = "has no end marker after its picture data"
+    message = "has no end marker after its image data"
     raise ImageError(kinds.TRUNCATED_IMAGE, message, _COPY_REMEDY)
 
 

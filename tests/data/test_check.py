@@ -359,14 +359,6 @@ def test_unsafe_ids_are_told_and_never_touched(milk, monkeypatch, unsafe, column
     assert not any(fault.kind == kinds.MISSING_IMAGE for fault in faults)
 
 
-def test_progress_bar(milk, capsys):
-    milk.write()
-    check(milk.root, progress=True)
-    assert "12/12" in capsys.readouterr().err
-    check(milk.root, progress=False)
-    assert capsys.readouterr().err == ""
-
-
 def test_detect(milk, milk_test_part, tmp_path):
     assert Layout.detect(milk_test_part.write()).part == "test"
     assert Layout.detect(milk.write()).part == "training"  # both are there now

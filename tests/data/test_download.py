@@ -359,18 +359,6 @@ def test_license_must_be_accepted(official, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_damaged_archive_is_removed_and_fetched_anew(official, tmp_path):
-    name = "MILK10k_Training_Input.zip"
-    good = official.files[name]
-    official.files[name] = good[:300] + b"\xff\xff\xff" + good[303:]
-    with pytest.raises(DownloadError, match=r"MILK10k_Training_Input\.zip.*was removed"):
-        run(tmp_path / "data")
-    assert not any("Input" in path for path in left(tmp_path / "data"))
-    official.files[name] = good
-    (layout,) = run(tmp_path / "data")
-    assert check(layout.root, progress=False) == []
-
-
 def test_a_second_download_into_the_folder_is_refused(tmp_path):
     with (
         FileLock(tmp_path / ".download.lock"),
