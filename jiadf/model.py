@@ -92,25 +92,13 @@ class Model:
     ) -> LesionPrediction:
         """Predict one lesion; whatever is not given is missing, which the network is told.
 
-        Parameters
-        ----------
-        clinical, dermoscopic
-            The close-up and the dermoscopic image, at least one of them: the path of a JPEG or
-            PNG, a PIL image, or an array uint8 (H, W, 3), RGB. A large JPEG file is decoded at a
-            fraction of its size, as in training; an array of it is not, and can differ a little.
-        age, sex
-            In years; ``female`` or ``male``.
-        site
-            One of :data:`jiadf.data.schema.SITES`.
-        skin_tone
-            0 very dark to 5 very light.
-        monet
-            MONET scores by their names in :data:`jiadf.data.metadata.MONET_COLUMNS`, 0 to 1.
-
-        Raises
-        ------
-        ValueError
-            Naming every argument that cannot be used, and why.
+        The close-up and the dermoscopic image, of which one is enough, are the path of a JPEG or
+        PNG, a PIL image, or an array uint8 (H, W, 3), RGB. A large JPEG file is decoded at a
+        fraction of its size, as in training; an array of it is not, and can differ a little. The
+        age is in years, ``sex`` female or male, ``site`` one of :data:`jiadf.data.schema.SITES`,
+        ``skin_tone`` 0 very dark to 5 very light, and ``monet`` holds scores from 0 to 1 by their
+        names in :data:`jiadf.data.metadata.MONET_COLUMNS`. A ValueError names every argument that
+        cannot be used, and why.
         """
         cells = {"clinical": clinical, "dermoscopic": dermoscopic, "age": age, "sex": sex}
         cells |= {"site": site, "skin_tone": skin_tone, **(monet or {})}
@@ -126,12 +114,8 @@ class Model:
         """Predict the lesions of a CSV or DataFrame, as `submission.own_images` describes it.
 
         The answer is indexed by ``lesion_id``: eleven probabilities and, if there are any, branch
-        weights. What lesions lack is told in a line on standard error.
-
-        Raises
-        ------
-        jiadf.submission.own_images.InputError
-            A ValueError with every fault of the table and its images.
+        weights. What lesions lack is told in a line on standard error. An `InputError`, a
+        ValueError, lists every fault of the table and its images.
         """
         own = read_own_images(table, self.parameters.image_size)
         inputs = self.own_inputs(own)
@@ -171,10 +155,8 @@ class Model:
     def own_inputs(self, own: OwnLesions) -> Inputs:
         """Return what the network sees of lesions of one's own.
 
-        Raises
-        ------
-        ValueError
-            If a lesion has no image that the network reads, or lacks what it cannot do without.
+        A ValueError if a lesion has no image that the network reads, or lacks what it cannot do
+        without.
         """
         used = image_streams(self.parameters)
         pixels, missing = ({name: of[name] for name in used} for of in (own.pixels, own.missing))

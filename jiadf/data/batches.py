@@ -46,6 +46,7 @@ class Inputs:
         return {"metadata": self.metadata, "target": self.target, **missing}
 
 
+@dataclass(eq=False)
 class LesionDataset(Dataset):
     """Some rows of :class:`Inputs`, in order; fetches a whole batch at a time.
 
@@ -53,22 +54,17 @@ class LesionDataset(Dataset):
     image's itself. With ``index_only`` there is nothing but ``index`` in the batches.
     """
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        rows: Sequence[int] | np.ndarray,
-        random_view: bool = False,
-        index_only: bool = False,
-    ) -> None:
-        self.inputs, self.rows = inputs, np.asarray(rows, dtype=np.int64)
-        self.random_view, self.index_only = random_view, index_only
+    inputs: Inputs
+    rows: Sequence[int] | np.ndarray
+    random_view: bool = False
+    index_only: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, items: list[int]) -> dict[str, Tensor]:
         """Return one batch."""
-        rows = self.rows[items]
+        rows = np.asarray(self.rows, dtype=np.int64)[items]
         batch = {"index": torch.from_numpy(rows)}
         if self.index_only:
             return batch

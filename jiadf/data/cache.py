@@ -15,8 +15,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -30,7 +30,8 @@ _DIGEST = 16  # bytes
 _DECODER = "pillow-bicubic-1"  # part of the key: change it when decoding changes
 
 
-class CachedImages(NamedTuple):
+@dataclass(frozen=True)
+class CachedImages:
     """Decoded images: ``pixels`` uint8 (N, S, S, 3), and the ``key`` that names their content."""
 
     pixels: np.ndarray

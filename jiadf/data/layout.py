@@ -8,7 +8,6 @@ The official layout, for the part ``Training`` or ``Test``::
     MILK10k_Training_Supplement.csv       (training only; may be missing)
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from jiadf.data.faults import MISSING_CSV, MISSING_FOLDER, DataError, Fault
@@ -17,26 +16,32 @@ PARTS = {"training": "Training", "test": "Test"}
 IMAGE_SUFFIX = ".jpg"
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The paths of one part of MILK10k, ``training`` or ``test``, below a data folder."""
+    """The paths of one part of MILK10k, ``training`` or ``test``, below a data folder ``root``.
 
-    root: Path
-    part: str = "training"
+    ``input_dir`` holds a folder of images for each lesion, ``metadata_csv`` has a row an image. The
+    one-hot classes, ``ground_truth_csv``, and the detailed diagnoses of each image,
+    ``supplement_csv``, are None for the test part.
+    """
 
-    def __post_init__(self):
-        if self.part not in PARTS:
-            raise ValueError(f"part is {self.part!r}; it must be one of {', '.join(PARTS)}")
-        object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
+    def __init__(self, root: str | Path, part: str = "training") -> None:
+        if part not in PARTS:
+            raise ValueError(f"part is {part!r}; it must be one of {', '.join(PARTS)}")
+        self.root, self.part = Path(root).expanduser().absolute(), part
+        self.input_dir = self._named("Input")
+        self.metadata_csv = self._named("Metadata.csv")
+        labelled = part == "training"
+        self.ground_truth_csv = self._named("GroundTruth.csv") if labelled else None
+        self.supplement_csv = self._named("Supplement.csv") if labelled else None
+
+    def _named(self, name: str) -> Path:
+        return self.root / f"MILK10k_{PARTS[self.part]}_{name}"
 
     @classmethod
     def detect(cls, root: str | Path, part: str | None = None) -> "Layout":
         """Find out which part a folder holds, unless told: training if it has both.
 
-        Raises
-        ------
-        DataError
-            If there is no such folder, or it has no metadata table and `part` is not given.
+        A DataError if there is no such folder, or no metadata table in it and no `part` is given.
         """
         folder = Path(root).expanduser().absolute()
         if not folder.is_dir():
@@ -56,29 +61,6 @@ class Layout:
             if inner := sorted(folder.glob(f"*/{layout.metadata_csv.name}")):
                 remedy = f"give the folder {inner[0].parent}, which holds these tables"
         raise DataError([Fault(MISSING_CSV, str(folder), None, message, remedy)])
-
-    def _named(self, name: str) -> Path:
-        return self.root / f"MILK10k_{PARTS[self.part]}_{name}"
-
-    @property
-    def input_dir(self) -> Path:
-        """The folder with a folder of images for each lesion."""
-        return self._named("Input")
-
-    @property
-    def metadata_csv(self) -> Path:
-        """The table with a row an image."""
-        return self._named("Metadata.csv")
-
-    @property
-    def ground_truth_csv(self) -> Path | None:
-        """The one-hot classes, a row a lesion; None for the test part."""
-        return self._named("GroundTruth.csv") if self.part == "training" else None
-
-    @property
-    def supplement_csv(self) -> Path | None:
-        """The detailed diagnoses, a row an image; None for the test part."""
-        return self._named("Supplement.csv") if self.part == "training" else None
 
     def image_path(self, lesion_id: str, isic_id: str) -> Path:
         """Where an image lies. Only for ids that ``jiadf.data.schema.is_safe_id`` accepts."""

@@ -147,7 +147,7 @@ def test_tables_that_are_no_files_are_refused(folder):
         with pytest.raises(InputError, match=r"missing CSV"):
             read_own_images(folder / name, 32)
     (folder / "wide.csv").write_text("clinical\na.jpg\n", encoding="utf-16")
-    with pytest.raises(InputError, match="is UTF-16 text") as caught:
+    with pytest.raises(InputError, match="or UTF-16 text") as caught:
         read_own_images(folder / "wide.csv", 32)
     assert len(caught.value.faults) == 1
     (folder / "latin.csv").write_bytes("clinical\nä.jpg\n".encode("latin-1"))

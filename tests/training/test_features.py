@@ -20,7 +20,7 @@ def encoder():
 
 def direct(images, encoder, view):
     with torch.inference_mode():
-        pixels = PixelViews(images).batch(range(len(images)), view)
+        pixels = PixelViews(images).batch(range(len(images.pixels)), view)
         return encoder.eval()(encoder.normalise(pixels)).numpy()
 
 
