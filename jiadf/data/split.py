@@ -12,10 +12,9 @@ images, so that the split is grouped by lesion.
 import numpy as np
 import pandas as pd
 
-DEAL_ORDER = (
-    *("BCC", "SCCKA", "MEL", "AKIEC", "MAL_OTH"),
-    *("NV", "BKL", "DF", "INF", "VASC", "BEN_OTH"),
-)
+from jiadf.data.schema import MALIGNANT
+
+DEAL_ORDER = (*MALIGNANT, "NV", "BKL", "DF", "INF", "VASC", "BEN_OTH")
 
 
 def assign_folds(labels: pd.Series, n_folds: int = 5, seed: int = 0) -> pd.Series:

@@ -123,14 +123,6 @@ def test_cache_holds_the_decoded_images(pictures, tmp_path):
         assert np.abs(cached.pixels[position] - exact).mean() < 5  # decoded at a smaller scale
 
 
-def test_images_are_decoded_once(pictures, tmp_path, monkeypatch):
-    first = cache_images(pictures, 64, tmp_path / "cache", progress=False)
-    monkeypatch.setattr("jiadf.data.cache.decode", None)
-    again = cache_images(pictures, 64, tmp_path / "cache", progress=False)
-    assert again.key == first.key
-    np.testing.assert_array_equal(again.pixels, first.pixels)
-
-
 def test_key_follows_content_and_not_place(pictures, tmp_path):
     moved = tmp_path / "moved.jpg"
     moved.write_bytes(pictures[0].read_bytes())

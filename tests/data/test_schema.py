@@ -12,13 +12,6 @@ def test_classes_are_in_submission_order():
         assert tuple(counts) == schema.CLASSES
 
 
-def test_paper_counts_are_four_fifths_of_the_whole():
-    assert sum(schema.PAPER_FULL_COUNTS.values()) == 5240
-    assert sum(schema.PAPER_TABLE4.values()) == 4192
-    for code, full in schema.PAPER_FULL_COUNTS.items():
-        assert abs(schema.PAPER_TABLE4[code] - 0.8 * full) < 1
-
-
 @given(st.text(max_size=12))
 def test_safe_ids_are_one_plain_path_component(identifier):
     safe = schema.is_safe_id(identifier)

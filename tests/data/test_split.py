@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jiadf.data.schema import CLASSES, PAPER_FULL_COUNTS, PAPER_TABLE4
-from jiadf.data.split import DEAL_ORDER, assign_folds, split_lesions
+from jiadf.data.split import assign_folds, split_lesions
 
 
 def labels_with(counts, seed=0):
@@ -60,7 +60,3 @@ def test_unknown_and_missing_labels_are_refused():
     labels = pd.Series(["NV", "XYZ", None], index=["a", "b", "c"])
     with pytest.raises(ValueError, match="XYZ"):
         assign_folds(labels)
-
-
-def test_deal_order_holds_every_class():
-    assert sorted(DEAL_ORDER) == sorted(CLASSES)
