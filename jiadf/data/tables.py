@@ -129,7 +129,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
     try:
         content = read_regular(path)
         if b"\0" in content:
-            return failed("is a workbook or UTF-16 text", _SAVE_REMEDY)
+            return failed("holds zero bytes, as a workbook or UTF-16 text", _SAVE_REMEDY)
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for fields in reader:
             if len(fields) > 1 or any(field.strip() for field in fields):

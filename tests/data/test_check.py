@@ -84,7 +84,7 @@ def test_missing_column(milk, table, file, column, instead):
         ("isic_id,x\nISIC_1,x\n".encode("utf-16"), None, "or UTF-16"),
         ("isic_id,x\nISIC_1,x\n".encode("utf-16-le"), None, "or UTF-16"),
         ("isic_id,x\nISIC_1,x\n".encode("utf-16-be"), None, "or UTF-16"),
-        (b"PK\x03\x04" + bytes(200), None, "is a workbook or"),
+        (b"PK\x03\x04" + bytes(200), None, "a workbook or"),
     ],
 )
 def test_unreadable_csv(milk, content, row, message):
