@@ -84,8 +84,6 @@ class Parameters(BaseModel):
     """How the joint feature is made, eq. (2)."""
     fusion_paths: Literal["both", "attention", "skip"] = "both"
     """Paths of MMFA, eq. (11)."""
-    mmfa_tokens: Literal[2, 3] = 2
-    """Tokens of MMFA: image and metadata, or clinical, dermoscopic and metadata."""
     num_heads: int = Field(4, ge=1)
     """Attention heads of MMFA."""
     head_dim: int = Field(32, ge=1)
@@ -128,9 +126,7 @@ class Parameters(BaseModel):
     """Auxiliary weight of the metadata head."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over all classes."""
-    mixup: float = Field(0.0, ge=0)
-    """Parameter of the beta distribution by which lesions of a batch are mixed; 0: not at all."""
-    class_weighting: Literal["none", "balanced", "effective-number", "logit-adjusted"] = "none"
+    class_weighting: Literal["none", "balanced", "effective-number"] = "none"
     """How the loss meets class imbalance."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Validate and keep a moving average of the weights: the share kept a step; 0: no average."""
@@ -195,9 +191,41 @@ class Parameters(BaseModel):
         cached = self.regime == "frozen" or self.activation_views
         if cached and self.backbone_weights == "random":
             raise ValueError("backbone_weights is random: train them (finetune) or name a file")
-        if self.method != "ji-adf":
+        if self.method == "ji-adf":
+            self._check_design()
+        else:
             self._check_baseline()
         return self
+
+    def _refuse(self, names: Iterable[str], owner: str) -> None:
+        """Refuse other values than the defaults of parameters whose owner is not there."""
+        for name in names:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} belongs to {owner}: set that, or leave {name} at {default!r}"
+                )
+
+    def _check_design(self) -> None:
+        """Refuse parameters of a part that this design does not have."""
+        if len(self.modalities) == 1:
+            return
+        if self.branches == "joint" and self.decision != "joint":
+            raise ValueError(
+                f"decision is {self.decision!r} with branches 'joint': one head leaves nothing to "
+                "combine; set decision to 'joint', or branches to 'all'"
+            )
+        if self.fusion == "concat":
+            self._refuse(["fusion_paths"], "fusion 'mmfa'")
+        if self.decision != "adf":
+            of_gate = [name for name in type(self).model_fields if name.startswith("gate_")]
+            self._refuse((name for name in of_gate if name != "gate_hidden"), "decision 'adf'")
+        if self.gate_holdout and self.gate_detach != "decision":
+            raise ValueError(
+                f"gate_holdout is {self.gate_holdout} with gate_detach {self.gate_detach!r}: "
+                "samples kept from the heads must not reach them through the decision; set "
+                "gate_detach to 'decision'"
+            )
 
     def _check_baseline(self) -> None:
         """Refuse what a published method cannot do or does not read."""
@@ -206,10 +234,9 @@ class Parameters(BaseModel):
                 f"method {self.method} reads both images and the metadata; "
                 f"modalities is {self.modalities!r}: set it to CDM"
             )
-        ours = ("fusion", "mmfa_", "branches", "decision", "gate_", "modality_")
-        for name, field in type(self).model_fields.items():
-            if name.startswith(ours) and getattr(self, name) != field.default:
-                raise ValueError(f"{name} belongs to method ji-adf; method {self.method} has none")
+        ours = ("fusion", "branches", "decision", "gate_", "modality_")
+        names = (name for name in type(self).model_fields if name.startswith(ours))
+        self._refuse(names, "method ji-adf")
         if self.method == "vemfl" and self.regime == "finetune":
             raise ValueError("method vemfl trains on frozen embeddings: set regime to frozen")
         named = self.backbone_weights not in ("auto", "random")
@@ -227,7 +254,13 @@ class Parameters(BaseModel):
 
 
 # Parameters of earlier versions, in whose run folders they hold the one value that is left.
-RETIRED = {"backbone_features": "pooled", "sampling": "natural", "prediction_views": 1}
+RETIRED = {
+    "backbone_features": "pooled",
+    "sampling": "natural",
+    "prediction_views": 1,
+    "mmfa_tokens": 2,
+    "mixup": 0.0,
+}
 
 
 def check_names(names: Iterable[str], known: Iterable[str], source: str) -> None:

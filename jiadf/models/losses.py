@@ -1,18 +1,15 @@
 """The training objective, equation (7), and the choices of class weighting.
 
 ``JointIndividualLoss`` is ``NLL(p, y) + sum over branches of lambda_b CE(z_b, y)``. The paper's
-"class-aware optimisation" is not specified; four readings are offered:
+"class-aware optimisation" is not specified; three readings are offered:
 
 - ``none``;
 - ``balanced``: weights inversely proportional to the class counts;
 - ``effective-number``: weights ``(1 - beta) / (1 - beta^n)`` of Cui et al., *Class-balanced loss
-  based on effective number of samples*, CVPR 2019;
-- ``logit-adjusted``: while training, the log class prior is added to the logits (Menon et al.,
-  *Long-tail learning via logit adjustment*, ICLR 2021). The network's own posterior stays
-  unadjusted, and that is what predicts.
+  based on effective number of samples*, CVPR 2019.
 
-A class without a training sample is treated as if it had one, so weights and priors stay finite
-and a validation lesion of that class still counts.
+A class without a training sample is treated as if it had one, so weights stay finite and a
+validation lesion of that class still counts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jiadf.models.adf import fuse_log_posteriors
 from jiadf.models.network import NetworkOutput
 from jiadf.models.precision import at_least_float32, full_precision
 
@@ -38,12 +34,6 @@ def class_weights(labels: np.ndarray, scheme: str, num_classes: int = 11) -> Ten
     seen = np.maximum(counts, 1)
     weights = 1.0 / seen if scheme == "balanced" else (1.0 - BETA) / (1.0 - BETA**seen)
     return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
-
-
-def log_class_prior(labels: np.ndarray, num_classes: int = 11) -> Tensor:
-    """Return the logarithm of the class frequencies, (K,) float32, absent classes counted once."""
-    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
-    return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 def branch_lambdas(
@@ -70,7 +60,7 @@ class JointIndividualLoss(nn.Module):
     lambdas : mapping of str to float
         Auxiliary weight of each branch, see `branch_lambdas`. Where the joint head itself decides,
         its cross-entropy is the final term already, and its lambda is unused.
-    class_weighting : {"none", "balanced", "effective-number", "logit-adjusted"}
+    class_weighting : {"none", "balanced", "effective-number"}
         See the module's docstring.
     labels : (N,) int array, optional
         Classes of the training samples; needed unless `class_weighting` is "none".
@@ -81,8 +71,7 @@ class JointIndividualLoss(nn.Module):
     Notes
     -----
     Weighted losses are averaged over the batch, not divided by its sum of weights: the gradient is
-    that of the weighted empirical risk whatever the batch happens to hold. Under "logit-adjusted"
-    the final term mixes the adjusted branch posteriors with the network's own weights.
+    that of the weighted empirical risk whatever the batch happens to hold.
     """
 
     def __init__(
@@ -96,13 +85,10 @@ class JointIndividualLoss(nn.Module):
         super().__init__()
         self.lambdas = dict(lambdas)
         self.label_smoothing = label_smoothing
-        weight = adjustment = None
-        if class_weighting == "logit-adjusted":
-            adjustment = log_class_prior(labels, num_classes)
-        elif class_weighting != "none":
+        weight = None
+        if class_weighting != "none":
             weight = class_weights(labels, class_weighting, num_classes)
         self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("adjustment", adjustment, persistent=False)
 
     def negative_log_likelihood(
         self, log_posterior: Tensor, target: Tensor, rows: Tensor | None = None
@@ -124,26 +110,15 @@ class JointIndividualLoss(nn.Module):
         name, before its lambda, and the output's `auxiliary` terms, which are added as they are.
         """
         with full_precision(output.log_posterior):
-            logits = {name: at_least_float32(value) for name, value in output.logits.items()}
-            if self.adjustment is not None:
-                logits = {name: value + self.adjustment for name, value in logits.items()}
             apart = output.held_out
             of_heads = None if apart is None else ~apart
-            terms = {
-                name: self.negative_log_likelihood(value.log_softmax(dim=-1), target, of_heads)
-                for name, value in logits.items()
-            }
-            if output.log_weights is None:
-                final = terms["joint"]
-            elif self.adjustment is None:
+            terms = {}
+            for name, logits in output.logits.items():
+                log_posterior = at_least_float32(logits).log_softmax(dim=-1)
+                terms[name] = self.negative_log_likelihood(log_posterior, target, of_heads)
+            final = terms["joint"]
+            if output.log_weights is not None:
                 final = self.negative_log_likelihood(output.log_posterior, target, apart)
-            else:
-                mixed = output.mixed  # (B, b, K)
-                if mixed is None:
-                    mixed = torch.stack(list(output.logits.values()), dim=-2)
-                adjusted = at_least_float32(mixed) + self.adjustment
-                adjusted = fuse_log_posteriors(output.log_weights, adjusted)
-                final = self.negative_log_likelihood(adjusted, target, apart)
             total = final
             for name, term in terms.items():
                 if name != "joint" or output.log_weights is not None:

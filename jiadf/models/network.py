@@ -67,7 +67,7 @@ class JIADF(nn.Module):
     Parameters
     ----------
     config : NetworkConfig
-        The design; see `NetworkConfig.check` for the errors.
+        The design.
     image_encoders : dict of str to Module, optional
         Under "clinical" and "dermoscopic", as far as they are among the modalities, modules that
         map the batch's images to (B, image_features). The same module under both names shares
@@ -78,7 +78,6 @@ class JIADF(nn.Module):
         self, config: NetworkConfig, image_encoders: Mapping[str, nn.Module] | None = None
     ) -> None:
         super().__init__()
-        config.check()
         self.config = config
         self.branch_names = config.branch_names
         encoders = image_encoders or {name: nn.Identity() for name in config.image_streams}
@@ -94,7 +93,7 @@ class JIADF(nn.Module):
         if len(widths) > 1 and config.fusion == "mmfa":
             joint_width = config.joint_width
             self.fusion = MMFA(
-                tuple(config.token_widths.values()),
+                tuple(widths.values()),
                 config.num_heads,
                 config.head_dim,
                 joint_width,
@@ -173,12 +172,7 @@ class JIADF(nn.Module):
         """Return the joint features, equation (2), (B, joint width), and MMFA's attention."""
         if not hasattr(self, "fusion"):
             return torch.cat(list(streams.values()), dim=-1), None
-        tokens = dict(streams)
-        if "image" in streams:  # for three tokens, as `streams` put them together
-            parts = streams["image"].chunk(len(self.config.image_streams), dim=-1)
-            tokens |= dict(zip(self.config.image_streams, parts, strict=True))
-        chosen = [tokens[name] for name in self.config.token_widths]
-        joint, attention = self.fusion(chosen, return_attention=True)
+        joint, attention = self.fusion(list(streams.values()), return_attention=True)
         return self.dropout(joint), attention
 
     def decide(

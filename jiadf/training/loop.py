@@ -30,7 +30,6 @@ from jiadf.training.checkpoint import (
 )
 from jiadf.training.inputs import Shared, resolve_device, resolve_precision
 from jiadf.training.network import build_network, fit_statistics, load_weights
-from jiadf.training.optimisation import make_scheduler, mixed_up, parameter_groups
 from jiadf.training.predict import Prediction, predict_inputs
 from jiadf.training.run_folder import CHECKPOINT, Run
 
@@ -68,6 +67,39 @@ def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.devic
         return bool(pixels) and parameters.images_on == "device"
     memory = torch.cuda.get_device_properties(device).total_memory
     return bool(pixels) and sum(array.nbytes for array in pixels) < memory / 2
+
+
+def parameter_groups(network: torch.nn.Module, parameters: Parameters) -> list[dict[str, Any]]:
+    """Return AdamW's groups: what is trained of the backbones, if anything, and everything else."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, weight in network.named_parameters():
+        of_backbone = name.startswith("image_encoders.") and parameters.backbone_learning_rate
+        rate = of_backbone or parameters.learning_rate
+        if weight.requires_grad:
+            groups.setdefault(rate, []).append(weight)
+    return [{"params": weights, "lr": rate} for rate, weights in groups.items()]
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, parameters: Parameters, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Make the schedule of a run with this many steps an epoch.
+
+    ``one-cycle`` is that of Smith and Topin (*Super-convergence*, 2018) without its cycle of
+    momentum: a cosine's rise from a 25th of the highest rate, then its fall to almost zero.
+    """
+    p = parameters
+    if p.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="min", factor=p.scheduler_factor, patience=p.scheduler_patience
+        )
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=p.epochs * steps,
+        pct_start=p.warmup,
+        cycle_momentum=False,
+    )
 
 
 @dataclass
@@ -206,15 +238,11 @@ class Trainer:
         sums: dict[str, torch.Tensor] = {}
         for batch in self.train_loader:
             batch = complete(batch, self.arrays, p.augment)
-            batch, share, partners = mixed_up(batch, p.mixup)
             # Only full batches are compiled for: the rest of an epoch has another shape.
             full = len(batch["index"]) == p.batch_size
             with self.accelerator.autocast(), nullcontext() if full else self._uncompiled():
                 output = self.network(batch)
             loss, terms = self.criterion(output, batch["target"])
-            if partners is not None:
-                other, _ = self.criterion(output, batch["target"][partners])
-                loss = torch.lerp(other, loss, share)
             self.optimizer.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
             self.optimizer.step()

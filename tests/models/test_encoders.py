@@ -243,25 +243,6 @@ def test_metadata_mlp_is_two_gelu_layers():
     assert not torch.equal(module.train()(metadata), expected)
 
 
-def test_features_of_stages_are_statistics_of_the_last_two_maps():
-    encoder = ImageEncoder(SMALL, weights="random", features="stages").eval()
-    images = torch.randn(2, 3, 64, 64)
-    maps = encoder.backbone.forward_intermediates(images, intermediates_only=True)[-2:]
-    parts = []
-    for values in maps:
-        flat = values.flatten(2).double()
-        parts += [flat.mean(-1), flat.std(-1, correction=0)]
-    expected = torch.cat(parts, dim=1)
-    assert expected.shape[1] == encoder.num_features
-    torch.testing.assert_close(encoder(images).double(), expected, atol=1e-3, rtol=1e-4)
-    pooled = ImageEncoder(SMALL, weights="random")
-    assert pooled.num_features != encoder.num_features
-    with pytest.raises(ValueError, match="set backbone_features to pooled"):
-        encoder.tokens(images)
-    encoder(torch.zeros(1, 3, 64, 64)).sum().backward()  # flat maps: a deviation of zero
-    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
-
-
 def test_fixed_stages_learn_nothing_and_keep_their_statistics():
     torch.manual_seed(0)
     plain, encoder = ImageEncoder(), ImageEncoder(frozen_stages=3)
@@ -286,7 +267,6 @@ def test_fixed_stages_learn_nothing_and_keep_their_statistics():
     [
         ({"backbone": "resnet18", "weights": "random"}, "none of timm's EfficientNets"),
         ({"frozen_stages": 8}, "has 7 stages"),
-        ({"features": "stages"}, "must be pooled"),
     ],
 )
 def test_stages_that_cannot_be_fixed_are_refused(options, told):

@@ -151,16 +151,6 @@ def test_calibration_is_learned_where_the_gate_is():
     assert gradients(model, batch)["adf.log_scale"].abs().min() > 0
 
 
-def test_adjusted_losses_respect_what_is_detached():
-    model = network(dropout=0.0, gate_detach="decision").train()
-    lambdas = branch_lambdas(model.branch_names, 0.0, 0.0, 0.0)
-    labels = torch.arange(12) % CLASSES
-    loss = JointIndividualLoss(lambdas, "logit-adjusted", labels, num_classes=CLASSES)
-    loss(model(batch_of()), torch.arange(6) % CLASSES)[0].backward()
-    assert model.heads["joint"].weight.grad.abs().max() == 0
-    assert model.adf.gate[0].weight.grad.abs().max() > 0
-
-
 def test_while_warming_up_weights_are_even_and_not_kept():
     model = network(gate_warmup=0.4)
     assert [model.begin_epoch(epoch, 5) for epoch in range(1, 6)] == [False] * 2 + [True] * 3

@@ -14,11 +14,10 @@ from jiadf.models.losses import (
     JointIndividualLoss,
     branch_lambdas,
     class_weights,
-    log_class_prior,
 )
 from jiadf.models.network import JIADF, NetworkOutput
 
-CLASS_WEIGHTINGS = ("none", "balanced", "effective-number", "logit-adjusted")
+CLASS_WEIGHTINGS = ("none", "balanced", "effective-number")
 CLASSES = 4
 LABELS = np.array([0] * 10 + [1] * 5 + [2])  # class 3 is absent
 NAMES = ("image", "metadata", "joint")
@@ -40,14 +39,11 @@ def softmax(values: list[float]) -> list[float]:
     return [value / sum(exponentials) for value in exponentials]
 
 
-def transcription(output, target, weights, adjustment) -> float:
+def transcription(output, target, weights) -> float:
     """Equation (7), a sample at a time, on probabilities."""
     total = 0.0
     for i, y in enumerate(target.tolist()):
-        posteriors = {
-            name: softmax([z + a for z, a in zip(logits[i].tolist(), adjustment, strict=True)])
-            for name, logits in output.logits.items()
-        }
+        posteriors = {n: softmax(logits[i].tolist()) for n, logits in output.logits.items()}
         if output.weights is None:
             final, counted = posteriors["joint"][y], ("image", "metadata")
         else:
@@ -66,20 +62,16 @@ def test_equals_the_transcription_of_equation_7(weighting, decision):
     output = output_of(torch.randn(8, 3, CLASSES) * 2, decision)
     target = torch.randint(CLASSES, (8,))
     counts = [10, 5, 1, 1]  # the absent class as if seen once
-    weights, adjustment = [1.0] * CLASSES, [0.0] * CLASSES
+    weights = [1.0] * CLASSES
     if weighting == "balanced":
         weights = [16 / (3 * count) for count in counts]
     elif weighting == "effective-number":
         raw = [(1 - 0.999) / (1 - 0.999**count) for count in counts]
         mean = (10 * raw[0] + 5 * raw[1] + raw[2]) / 16
         weights = [value / mean for value in raw]
-    elif weighting == "logit-adjusted":
-        adjustment = [math.log(count / sum(counts)) for count in counts]
     criterion = JointIndividualLoss(LAMBDAS, weighting, LABELS, CLASSES)
     total, _ = criterion(output, target)
-    assert total.item() == pytest.approx(
-        transcription(output, target, weights, adjustment), rel=1e-5
-    )
+    assert total.item() == pytest.approx(transcription(output, target, weights), rel=1e-5)
 
 
 @pytest.mark.parametrize("decision", ["adf", "joint"])
@@ -133,33 +125,6 @@ def test_weights_are_finite_positive_and_average_one_over_the_samples(labels, sc
     counts = np.bincount(labels, minlength=11)
     present = [c for c in np.argsort(counts) if counts[c]]
     assert (np.diff(weights[present].numpy()) <= 1e-5).all()  # the rarer, the heavier
-
-
-def test_log_prior_is_that_of_the_frequencies():
-    prior = log_class_prior(np.array([0, 0, 1, 2]), 3)
-    torch.testing.assert_close(prior.exp(), torch.tensor([0.5, 0.25, 0.25]))
-
-
-def test_adjusted_training_leaves_prediction_alone_and_favours_rare_classes():
-    """Fitting a constant logit on imbalanced labels: the adjusted one ends up balanced."""
-    labels = torch.tensor([0] * 9 + [1])
-    final = {}
-    for weighting in ("none", "logit-adjusted"):
-        criterion = JointIndividualLoss({"joint": 0.0}, weighting, labels, num_classes=2)
-        logits = torch.zeros(2, requires_grad=True)
-        optimiser = torch.optim.LBFGS([logits], max_iter=50)
-
-        def closure(logits=logits, criterion=criterion, optimiser=optimiser):
-            optimiser.zero_grad()
-            batch = logits.expand(10, 2)
-            loss, _ = criterion(NetworkOutput(batch.log_softmax(-1), {"joint": batch}), labels)
-            loss.backward()
-            return loss
-
-        optimiser.step(closure)
-        final[weighting] = logits.detach().softmax(-1)
-    torch.testing.assert_close(final["none"], torch.tensor([0.9, 0.1]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(final["logit-adjusted"], torch.tensor([0.5, 0.5]), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("weighting", CLASS_WEIGHTINGS)

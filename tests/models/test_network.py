@@ -150,38 +150,6 @@ def test_the_gate_reads_the_features_that_the_heads_see():
     assert (seen["image"] == 0).any()  # dropped out
 
 
-def test_three_tokens_differ_in_the_attention_path_alone():
-    paper, model = network(), network(mmfa_tokens=3)
-    extra = {name: s for name, s in shapes(model).items() if s != shapes(paper).get(name)}
-    assert set(shapes(paper)) <= set(shapes(model))
-    assert extra == {
-        "fusion.qkv.0.weight": (18, FEATURES),  # 3 maps of 2 heads of width 3
-        "fusion.qkv.1.weight": (18, FEATURES),
-        "fusion.qkv.2.weight": (18, 8),
-        "fusion.attention_out.weight": (10, 3 * 6),
-    }
-    assert list(model.config.token_widths) == ["clinical", "dermoscopic", "metadata"]
-    assert model.config.branch_names == paper.config.branch_names
-    batch = batch_of()
-    output = model(batch)
-    metadata = model.metadata_encoder(batch["metadata"])
-    joint, attention = model.fusion(
-        [batch["clinical"], batch["dermoscopic"], metadata], return_attention=True
-    )
-    assert output.attention.shape == (6, 2, 3, 3)
-    torch.testing.assert_close(output.attention, attention)
-    torch.testing.assert_close(output.logits["joint"], model.heads["joint"](joint))
-    image = torch.cat([batch["dermoscopic"], batch["clinical"]], dim=-1)
-    torch.testing.assert_close(output.logits["image"], model.heads["image"](image))
-
-
-@pytest.mark.parametrize("modalities", ["C", "D", "M", "CD", "CM", "DM"])
-def test_three_tokens_make_no_difference_without_all_three_modalities(modalities):
-    paper, model = network(modalities=modalities), network(modalities=modalities, mmfa_tokens=3)
-    assert shapes(model) == shapes(paper)
-    assert torch.equal(model(batch_of()).log_posterior, paper(batch_of()).log_posterior)
-
-
 def test_the_fixed_average_is_the_mean_of_the_branch_posteriors():
     output = network(decision="average")(batch_of())
     mean = torch.stack([value.softmax(-1) for value in output.logits.values()]).mean(0)
@@ -305,7 +273,7 @@ def test_each_path_differs_in_exactly_what_its_row_of_table_3_says(paths, absent
 @pytest.mark.parametrize("modalities", ["CD", "DM", "CDM"])
 @pytest.mark.parametrize(
     "design",
-    [{}, {"decision": "average"}, {"gate_input": "features"}, {"mmfa_tokens": 3}],
+    [{}, {"decision": "average"}, {"gate_input": "features"}],
     ids=str,
 )
 def test_the_final_loss_alone_reaches_every_parameter_and_encoder(modalities, design):
@@ -386,7 +354,7 @@ def test_several_seeds_can_run_as_one_stacked_network():
     parameters, buffers = torch.func.stack_module_state(models)
     batch, target = batch_of(), torch.arange(6) % CLASSES
     criterion = JointIndividualLoss(
-        branch_lambdas(models[0].config.branch_names), "logit-adjusted", target, CLASSES
+        branch_lambdas(models[0].config.branch_names), "balanced", target, CLASSES
     )
 
     def loss(parameters, buffers):
@@ -406,7 +374,6 @@ def test_several_seeds_can_run_as_one_stacked_network():
         ({"branches": "joint"}, "set decision to 'joint'"),
         ({"fusion": "concat", "fusion_paths": "skip"}, "belongs to fusion 'mmfa'"),
         ({"gate_input": "features", "decision": "average"}, "leave gate_input at 'logits'"),
-        ({"fusion": "concat", "mmfa_tokens": 3}, "leave mmfa_tokens at 2"),
         ({"gate_holdout": 0.2}, "set gate_detach to 'decision'"),
         ({"gate_entropy": 0.1, "decision": "average"}, "leave gate_entropy at 0.0"),
         ({"gate_calibration": True, "decision": "joint"}, "leave gate_calibration at False"),

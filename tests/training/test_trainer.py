@@ -19,7 +19,6 @@ from jiadf.training import loop
 from jiadf.training.checkpoint import join_tensors, load_checkpoint, split_tensors
 from jiadf.training.inputs import trained_encoder
 from jiadf.training.loop import Trainer, TrainingError
-from jiadf.training.optimisation import mixed_up
 from jiadf.training.predict import run_inputs
 from jiadf.training.run_folder import CHECKPOINT, Run, RunError
 from jiadf.training.trainer import train
@@ -306,7 +305,6 @@ HELD_OUT = {"gate_detach": "decision", "gate_holdout": 0.2, "gate_calibration": 
     "changes",
     [
         {"gate_input": "features"},
-        {"mmfa_tokens": 3},
         HELD_OUT,
     ],
     ids=str,
@@ -425,7 +423,7 @@ def two_cores(finetune):
 @pytest.fixture(scope="module")
 def by_schedule(few, cache_dir, two_cores, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "schedule"
-    parameters = two_cores(mixup=0.4, label_smoothing=0.1, modality_dropout=0.3)
+    parameters = two_cores(label_smoothing=0.1, modality_dropout=0.3)
     return train(few, folder, parameters, cache_dir, progress=False)
 
 
@@ -485,26 +483,6 @@ def test_the_rates_of_backbones_and_heads_follow_the_schedule(
     assert (np.diff(heads[: top + 1]) > 0).all()
     assert (np.diff(heads[top:]) < 0).all()
     assert heads[-1] < 1e-6
-
-
-def test_mixup_mixes_images_metadata_and_loss_alike():
-    torch.manual_seed(0)
-    batch = {
-        "clinical": torch.randint(256, (6, 3, 4, 4)).to(torch.uint8),
-        "dermoscopic": torch.randn(6, 5, 2, 2).half(),
-        "metadata": torch.randn(6, 7),
-        "target": torch.arange(6),
-    }
-    mixed, share, partners = mixed_up(batch, 0.4)
-    assert sorted(partners.tolist()) == list(range(6))
-    for name, tolerance in (("clinical", 0.51), ("dermoscopic", 2e-3), ("metadata", 1e-6)):
-        own, other = batch[name].double(), batch[name][partners].double()
-        assert mixed[name].dtype == batch[name].dtype
-        torch.testing.assert_close(
-            mixed[name].double(), share * own + (1 - share) * other, atol=tolerance, rtol=1e-3
-        )
-    assert torch.equal(mixed["target"], batch["target"])
-    assert mixed_up(batch, 0.0) == (batch, 1.0, None)
 
 
 def test_features_of_encoders_that_a_run_trained(

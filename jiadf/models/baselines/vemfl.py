@@ -35,21 +35,6 @@ from jiadf.models.configuration import NetworkConfig
 from jiadf.models.network import NetworkOutput
 
 
-class FrozenTextEmbedding(nn.Module):
-    """A fixed embedding of a sentence: the mean of one seeded random vector a (position, word)."""
-
-    def __init__(self, vocabulary: int, length: int, width: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        table = torch.randn(length, vocabulary, width, generator=generator)
-        self.register_buffer("table", table, persistent=False)
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Map (B, L) to (B, width)."""
-        places = torch.arange(numbers.shape[1], device=numbers.device)
-        return self.table[places, numbers].mean(dim=1)
-
-
 class VEMFL(Baseline):
     """See the module's docstring."""
 
@@ -58,9 +43,10 @@ class VEMFL(Baseline):
         self.space = 2 * config.image_features
         self.text = MetadataText(config.columns)
         text_width = min(self.space, 2 * config.joint_width)
-        self.text_embedding = FrozenTextEmbedding(
-            len(self.text.words), self.text.length, text_width
-        )
+        generator = torch.Generator().manual_seed(0)
+        shape = (self.text.length, len(self.text.words), text_width)  # a vector a position and word
+        words = torch.randn(shape, generator=generator)
+        self.register_buffer("words", words, persistent=False)
         self.register_buffer("gap", torch.zeros(self.space))
         self.classifier = nn.Sequential(
             nn.Linear(2 * self.space, config.joint_width),
@@ -73,7 +59,9 @@ class VEMFL(Baseline):
         """Return the unit embeddings of images and text before alignment, (B, space) each."""
         pooled, _ = self.encode(batch)
         image = torch.cat(list(pooled.values()), dim=-1)
-        text = self.text_embedding(self.text(batch["metadata"]))
+        numbers = self.text(batch["metadata"])  # (B, L)
+        places = torch.arange(numbers.shape[1], device=numbers.device)
+        text = self.words[places, numbers].mean(dim=1)
         text = functional.pad(text, (0, self.space - text.shape[-1]))
         return functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
 

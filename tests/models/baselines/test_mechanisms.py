@@ -10,7 +10,6 @@ from torch.nn import functional
 from jiadf.models.baselines import albef
 from jiadf.models.baselines.base import Attention, Block
 from jiadf.models.baselines.fields import MetadataText, fields_of
-from jiadf.models.baselines.vemfl import FrozenTextEmbedding
 
 
 def inputs_of(batch):
@@ -81,19 +80,19 @@ def test_metadata_reads_as_a_sentence(columns):
     assert words()[1] == "unknown"
 
 
-def test_the_frozen_embedding_is_fixed_and_tells_sentences_apart(columns, made_metadata):
-    text = MetadataText(columns)
-    numbers = text(made_metadata(8))
-    torch.manual_seed(5)
-    first = FrozenTextEmbedding(len(text.words), numbers.shape[1], 16)
-    torch.manual_seed(6)
-    second = FrozenTextEmbedding(len(text.words), numbers.shape[1], 16)
-    torch.testing.assert_close(first(numbers), second(numbers))
-    assert not list(first.parameters())
-    assert (torch.cdist(first(numbers), first(numbers)) + torch.eye(8)).min() > 1e-3
-
-
 # --- VEMFL --------------------------------------------------------------------------------------
+
+
+def test_vemfl_embeds_words_alike_in_every_run_and_tells_sentences_apart(make, made_metadata):
+    torch.manual_seed(5)
+    first = make("vemfl")
+    torch.manual_seed(6)
+    assert torch.equal(first.words, make("vemfl").words)
+    assert "words" not in first.state_dict()
+    features = torch.ones(8, first.config.image_features)
+    batch = {"clinical": features, "dermoscopic": features, "metadata": made_metadata(8)}
+    text = first.embed(batch)[1]
+    assert (torch.cdist(text, text) + torch.eye(8)).min() > 1e-3
 
 
 def test_vemfl_closes_the_modality_gap(make, made_metadata):
