@@ -7,8 +7,8 @@ Each round times in turn, over as many full batches:
 - the bare network (forward, loss, backward, step of the optimiser, over batches that are normalised
   float tensors on the device already), and on a CPU in bfloat16 the same with PyTorch's own
   gradients of depthwise convolutions in place of :mod:`jiadf.models.depthwise`;
-- the training pass of ``jiadf train`` with its images on the host, on the device, and, where stages
-  are fixed, with their cached output: loader, transfer, augmentation, normalisation and the sums of
+- the training pass of ``jiadf train`` with images, and, where stages are fixed, with their cached
+  output: loader, transfer, augmentation, normalisation and the sums of
   the losses are in it;
 - validation.
 
@@ -133,13 +133,8 @@ def measure(parameters: Parameters, steps: int, rounds: int) -> dict[str, list[f
         def trainer(inputs: Inputs, parameters: Parameters) -> Trainer:
             return Trainer(Run(Path(folder)), inputs, parts, parameters)
 
-        passes = {
-            f"images on the {place}": trainer(
-                inputs, pixels.model_copy(update={"images_on": place})
-            )
-            for place in ("host", "device")
-        }
-        first = passes["images on the host"]
+        passes = {"images": trainer(inputs, pixels)}
+        first = passes["images"]
         device = first.accelerator.device
         loops = {"bare network": bare_loop(trainer(inputs, pixels), steps)}
         if device.type == "cpu" and first.accelerator.mixed_precision == "bf16":
@@ -161,14 +156,14 @@ def measure(parameters: Parameters, steps: int, rounds: int) -> dict[str, list[f
     return rates
 
 
-def grid_hours(file: Path, lesions: int, rates: dict[str, list[float]], place: str) -> float:
+def grid_hours(file: Path, lesions: int, rates: dict[str, list[float]]) -> float:
     """Return the hours that a grid's images take at these rates."""
     hours = 0.0
     for run in load_grid(file).runs(Path()):
         p = run.parameters
         images = p.epochs * len(image_streams(p)) * lesions / p.n_folds
         parts = p.n_folds - (1 if p.test_fold is None else 2)
-        hours += images * parts / median(rates[place]) / 3600
+        hours += images * parts / median(rates["images"]) / 3600
         hours += images / median(rates["validation"]) / 3600
     return hours
 
@@ -213,12 +208,9 @@ def main() -> None:
         shown = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         print(f"| {name} | {median(taken):.1f} | {shown} |")
     if arguments.grid:
-        for place in ("images on the host", "images on the device"):
-            hours = grid_hours(arguments.grid, arguments.lesions, rates, place)
-            result["loops"][place]["grid_hours"] = round(hours, 3)
-            print(
-                f"\n{arguments.grid}, {place}: about {hours:.2f} h at these rates, network and size"
-            )
+        hours = grid_hours(arguments.grid, arguments.lesions, rates)
+        result["loops"]["images"]["grid_hours"] = round(hours, 3)
+        print(f"\n{arguments.grid}: about {hours:.2f} h at these rates, network and size")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 

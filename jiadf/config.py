@@ -158,10 +158,8 @@ class Parameters(BaseModel):
     """Autocast precision; a CPU without it computes in float32."""
     compile_backbone: bool = False
     """Compile the backbone for training (`finetune`), once a process."""
-    images_on: Literal["auto", "host", "device"] = "auto"
-    """Where images lie (`finetune`); `auto` is the device if that is a GPU with room for them."""
     num_workers: int = Field(0, ge=0)
-    """Processes that load images that lie on the host (`finetune`)."""
+    """Processes that load images (`finetune`)."""
     checkpoint_every: int = Field(1, ge=1)
     """Epochs between two checkpoints, from which a killed run goes on."""
 
@@ -260,6 +258,7 @@ RETIRED = {
     "prediction_views": 1,
     "mmfa_tokens": 2,
     "mixup": 0.0,
+    "images_on": "auto",
 }
 
 

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, say so when a disk is full, and tell versions of the code apart.
+"""Write files whole or not at all, and say so when a disk is full.
 
 What is being written lies beside its place as ``.NAME.HOST-PID`` until it is whole; a process that
 was killed leaves it there, and the next one that writes the same file takes it away.
@@ -7,7 +7,6 @@ was killed leaves it there, and the next one that writes the same file takes it 
 import contextlib
 import errno
 import glob
-import hashlib
 import os
 import re
 import shutil
@@ -112,13 +111,3 @@ def read_regular(path: str | os.PathLike) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return Path(path).read_bytes()
-
-
-def code_fingerprint(*places: str) -> str:
-    """Digest the Python files in some folders of the package, to name what they make in a cache."""
-    package = Path(__file__).resolve().parent
-    whole = hashlib.blake2b(digest_size=8)
-    for place in places:
-        for file in sorted((package / place).rglob("*.py")):
-            whole.update(file.read_bytes())
-    return whole.hexdigest()

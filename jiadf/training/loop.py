@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from jiadf.config import RETIRED, Parameters
-from jiadf.data.batches import Inputs, LesionDataset, complete, resident, whole_batch
+from jiadf.data.batches import Inputs, LesionDataset, augmented, whole_batch
 from jiadf.evaluation.metrics import summary
 from jiadf.models.depthwise import use_fast_gradients
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
@@ -28,7 +28,7 @@ from jiadf.training.checkpoint import (
     split_tensors,
     with_prefix,
 )
-from jiadf.training.inputs import Shared, resolve_device, resolve_precision
+from jiadf.training.inputs import resolve_device, resolve_precision
 from jiadf.training.network import build_network, fit_statistics, load_weights
 from jiadf.training.predict import Prediction, predict_inputs
 from jiadf.training.run_folder import CHECKPOINT, Run
@@ -54,19 +54,6 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
             DistributedDataParallelKwargs(find_unused_parameters=parameters.method != "ji-adf")
         ],
     )
-
-
-def images_on_device(parameters: Parameters, inputs: Inputs, device: torch.device) -> bool:
-    """Say whether a run's images lie on its device, as ``images_on`` asks for.
-
-    ``auto`` is yes on a GPU if they take less than half of its memory. Features, and views of the
-    fixed stages' output, are read from their files.
-    """
-    pixels = [array for array in inputs.streams.values() if array.dtype == np.uint8]
-    if parameters.images_on != "auto" or device.type != "cuda":
-        return bool(pixels) and parameters.images_on == "device"
-    memory = torch.cuda.get_device_properties(device).total_memory
-    return bool(pixels) and sum(array.nbytes for array in pixels) < memory / 2
 
 
 def parameter_groups(network: torch.nn.Module, parameters: Parameters) -> list[dict[str, Any]]:
@@ -115,24 +102,14 @@ class Progress:
 class Trainer:
     """The training loop of one run; use :func:`jiadf.training.trainer.train`.
 
-    ``parts`` says ``"train"``, ``"val"`` or ``"test"`` of each lesion of the inputs; ``shared``
-    keeps the images on the device for the next run, if they lie there.
+    ``parts`` says ``"train"``, ``"val"`` or ``"test"`` of each lesion of the inputs.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        inputs: Inputs,
-        parts: np.ndarray,
-        parameters: Parameters,
-        shared: Shared | None = None,
-    ) -> None:
+    def __init__(self, run: Run, inputs: Inputs, parts: np.ndarray, parameters: Parameters) -> None:
         self.run, self.inputs, self.parameters = run, inputs, parameters
         p = parameters
         self.accelerator = make_accelerator(p)
         device = self.accelerator.device
-        on_device = images_on_device(p, inputs, device)
-        self.arrays = resident(inputs, device, shared) if on_device else None
         train_rows, self.val_rows = (np.flatnonzero(parts == part) for part in ("train", "val"))
         torch.manual_seed(p.seed)
         network = build_network(p, inputs)
@@ -154,14 +131,13 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             parameter_groups(network, p), weight_decay=p.weight_decay, fused=True
         )
-        workers = 0 if on_device else p.num_workers
         loader = DataLoader(
-            LesionDataset(inputs, train_rows, random_view=p.augment, index_only=on_device),
+            LesionDataset(inputs, train_rows, random_view=p.augment),
             p.batch_size,
             shuffle=True,
             collate_fn=whole_batch,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=p.num_workers,
+            persistent_workers=p.num_workers > 0,
             pin_memory=device.type == "cuda",
         )
         prepared = self.accelerator.prepare(network, optimizer, loader)
@@ -237,7 +213,7 @@ class Trainer:
         self.train_loader.set_epoch(epoch)
         sums: dict[str, torch.Tensor] = {}
         for batch in self.train_loader:
-            batch = complete(batch, self.arrays, p.augment)
+            batch = augmented(batch) if p.augment else batch
             # Only full batches are compiled for: the rest of an epoch has another shape.
             full = len(batch["index"]) == p.batch_size
             with self.accelerator.autocast(), nullcontext() if full else self._uncompiled():
@@ -276,8 +252,7 @@ class Trainer:
     def predict(self, rows: np.ndarray | None = None) -> Prediction:
         """Predict some lesions, or all, by the network that is kept; every process does all."""
         with self._uncompiled():
-            network, arrays = self.kept_network, self.arrays
-            return predict_inputs(network, self.inputs, self.parameters, rows, arrays)
+            return predict_inputs(self.kept_network, self.inputs, self.parameters, rows)
 
     def _uncompiled(self) -> AbstractContextManager:
         if self.parameters.compile_backbone:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from torch.utils.data import DataLoader
 
 from jiadf.config import Parameters
-from jiadf.data.batches import Inputs, LesionDataset, complete, whole_batch
+from jiadf.data.batches import Inputs, LesionDataset, whole_batch
 from jiadf.data.schema import CLASSES
 from jiadf.training.inputs import prepare_inputs, resolve_device, resolve_precision
 from jiadf.training.network import build_network, load_weights
@@ -63,24 +63,22 @@ def predict_inputs(
     inputs: Inputs,
     parameters: Parameters,
     rows: Sequence[int] | np.ndarray | None = None,
-    arrays: Mapping[str, torch.Tensor] | None = None,
 ) -> Prediction:
     """Run a network in evaluation mode, on the device that it lies on, in a run's precision.
 
-    ``rows`` are the lesions to predict, in the order of the result; ``arrays`` the inputs on the
-    device, if :func:`jiadf.data.batches.resident` put them there.
+    ``rows`` are the lesions to predict, in the order of the result.
     """
     network.eval()
     device = next(network.parameters()).device
     precision = resolve_precision(parameters, device.type)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     rows = np.arange(len(inputs)) if rows is None else rows
-    data = LesionDataset(inputs, rows, index_only=arrays is not None)
+    data = LesionDataset(inputs, rows)
     parts = []
     for batch in DataLoader(data, parameters.batch_size, collate_fn=whole_batch):
         batch = {name: values.to(device) for name, values in batch.items()}
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            output = network(complete(batch, arrays))
+            output = network(batch)
         logits = output.mixed
         if logits is None:
             logits = torch.stack(list(output.logits.values()), dim=1)  # (B, b, K)

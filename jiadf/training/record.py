@@ -24,7 +24,7 @@ from jiadf.training.run_folder import Run
 
 DIAGNOSIS = ["diagnosis_full", "diagnosis_confirm_type"]
 # What a run may have other than its grid says: how it was computed, not what.
-_TECHNICAL = frozenset({"device", "images_on", "num_workers", "checkpoint_every"})
+_TECHNICAL = frozenset({"device", "num_workers", "checkpoint_every"})
 
 
 def lesion_table(lesions: pd.DataFrame, data: str | Path) -> pd.DataFrame:
@@ -65,13 +65,8 @@ def record_grid_predictions(
     systems
         Systems that are recorded; all if None.
     allow_missing
-        Leave out systems with a run that is not finished, instead of raising.
-
-    Returns
-    -------
-    table, provenance
-        For :func:`jiadf.evaluation.predictions.write_predictions`. Systems that were left out
-        stand under ``not_recorded`` with the reason.
+        Leave out systems with a run that is not finished, instead of raising; they stand in the
+        provenance under ``not_recorded`` with the reason.
 
     Raises
     ------
@@ -86,31 +81,21 @@ def record_grid_predictions(
     grid.require([*wanted, *with_branches])
     if outside := sorted(with_branches - set(wanted)):
         raise RecordError(f"branches are wanted of {outside[0]!r}, which is not to be recorded.")
-    unfinished = _unfinished([run for run in grid.runs(Path(runs_dir)) if run.system in wanted])
-    kept = [name for name in wanted if name not in unfinished]
-    runs = checked_runs(grid, runs_dir, lesions, kept if allow_missing and kept else wanted)
-    tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in runs]
-    left_out = {"not_recorded": unfinished} if unfinished else {}
-    return pd.concat(tables, ignore_index=True), record_provenance(grid, runs) | left_out
-
-
-def checked_runs(
-    grid: Grid, runs_dir: str | Path, lesions: pd.DataFrame, systems: Iterable[str]
-) -> list[GridRun]:
-    """Return the runs of some systems; raises as :func:`record_grid_predictions`."""
-    systems = list(systems)
-    grid.require(systems)
-    runs = [run for run in grid.runs(Path(runs_dir)) if run.system in systems]
-    if unfinished := _unfinished(runs):
+    runs = [run for run in grid.runs(Path(runs_dir)) if run.system in wanted]
+    unfinished = _unfinished(runs)
+    runs = [run for run in runs if run.system not in unfinished]
+    if unfinished and not (allow_missing and runs):
         lines = "\n  ".join(f"{system}: {reason}" for system, reason in unfinished.items())
         remedy = "train them with `jiadf grid`"
-        if len(unfinished) < len(systems):
+        if runs:
             remedy += ", or leave these systems out with --partial"
         raise RecordError(f"not recorded, as runs are not finished:\n  {lines}\nRemedy: {remedy}.")
     data = table_fingerprint(lesions)
     for run in runs:
         _check_run(run, data)
-    return runs
+    tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in runs]
+    left_out = {"not_recorded": unfinished} if unfinished else {}
+    return pd.concat(tables, ignore_index=True), record_provenance(grid, runs) | left_out
 
 
 def _unfinished(runs: Sequence[GridRun]) -> dict[str, str]:
@@ -150,13 +135,11 @@ def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
     if with_branches:
         there = [name for name in BRANCHES if set(branch_columns(name)) <= set(table.columns)]
         weighted = [name for name in BRANCHES if f"weight_{name}" in table.columns]
-        lacking = set(weighted) - set(there)
-        if lacking or not there:
-            branch = ", ".join(sorted(lacking)) or "any branch"
+        if not there or set(weighted) - set(there):
             raise RecordError(
-                f"{run.path}/predictions.csv: has no probabilities of {branch} (columns such as "
-                "joint_MEL). Remedy: train the run anew with this version, or record the system "
-                "without its branches."
+                f"{run.path}/predictions.csv: has no probabilities of its branches (columns such "
+                "as joint_MEL). Remedy: train the run anew with this version, or record the "
+                "system without its branches."
             )
         columns += [column for name in there for column in branch_columns(name)]
         columns += [f"weight_{name}" for name in weighted]

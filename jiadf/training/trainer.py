@@ -6,20 +6,17 @@ have had. Accelerate carries devices, processes and precision: ``accelerate laun
 …`` uses several GPUs.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jiadf.config import Parameters, to_yaml
-from jiadf.data.cache import default_cache_dir
+from jiadf.config import Parameters
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.data.split import split_lesions
 from jiadf.evaluation.metrics import summary
-from jiadf.files import code_fingerprint
 from jiadf.training.inputs import Shared, prepare_inputs, table_fingerprint
 from jiadf.training.loop import Trainer
 from jiadf.training.predict import prediction_table
@@ -29,7 +26,7 @@ from jiadf.training.run_folder import Run, RunError, json_text
 
 def train(
     lesions: pd.DataFrame,
-    run_dir: str | Path | None,
+    run_dir: str | Path,
     parameters: Parameters,
     cache_dir: str | Path | None = None,
     *,
@@ -43,8 +40,6 @@ def train(
     ----------
     lesions, parameters
         A table from :func:`jiadf.data.read.read_lesions`, and every knob.
-    run_dir
-        None: a folder in the cache, of these parameters and data and this version of the code.
     cache_dir
         Where image and feature caches lie.
     shared
@@ -64,11 +59,6 @@ def train(
     """
     if "label" not in lesions:
         raise ValueError("these lesions have no labels; train on the training part of MILK10k.")
-    if run_dir is None:
-        code = code_fingerprint("training", "models", "data")
-        parts = [table_fingerprint(lesions), to_yaml(parameters), code]
-        digest = hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
-        run_dir = Path(cache_dir or default_cache_dir()) / "runs" / digest
     run = Run(Path(run_dir))
     with run.trained_here(wait):
         run.claim(parameters)
@@ -108,7 +98,7 @@ def _train(
     options = {"views": views, "activations": True, "progress": progress, "shared": shared}
     inputs = prepare_inputs(lesions, encoder, p, cache_dir, **options)
     inputs.keys["table"] = table_fingerprint(lesions)
-    trainer = Trainer(run, inputs, parts.to_numpy(), p, shared)
+    trainer = Trainer(run, inputs, parts.to_numpy(), p)
     trainer.fit(progress)
     table = prediction_table(lesions, trainer.predict(), branches=True)
     if trainer.accelerator.is_main_process:

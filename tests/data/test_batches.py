@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jiadf.data.batches import Inputs, LesionDataset, complete, one_batch, resident
+from jiadf.data.batches import Inputs, LesionDataset, augmented, one_batch
 
 RNG = np.random.default_rng(0)
 FEATURES = Inputs(
@@ -41,31 +41,17 @@ def test_pixels_come_channels_first():
     np.testing.assert_array_equal(plain[0].permute(1, 2, 0), PIXELS.streams["dermoscopic"][3])
 
 
-def test_arrays_on_the_device_complete_an_index_to_the_same_batch():
-    rows, shared = [7, 2, 5], {}
-    there = resident(PIXELS, torch.device("cpu"), shared)
-    travelled = LesionDataset(PIXELS, rows, index_only=True).__getitems__([2, 0])
-    assert set(travelled) == {"index"}
-    batch = complete(travelled, there)
-    expected = one_batch(PIXELS, [5, 7])
-    assert set(batch) == set(expected)
-    for name, value in expected.items():
-        assert torch.equal(batch[name], value), name
-    again = resident(PIXELS, torch.device("cpu"), shared)
-    assert again["dermoscopic"] is there["dermoscopic"]
-
-
 def test_pixels_are_augmented_and_nothing_else():
     batch = one_batch(PIXELS, [3, 3])
     torch.manual_seed(0)
-    augmented = complete(batch, None, augment=True)
-    assert augmented["dermoscopic"].shape == (2, 3, 16, 16)
-    assert augmented["dermoscopic"].dtype == torch.uint8
-    assert not torch.equal(augmented["dermoscopic"][0], augmented["dermoscopic"][1])
+    changed = augmented(batch)
+    assert changed["dermoscopic"].shape == (2, 3, 16, 16)
+    assert changed["dermoscopic"].dtype == torch.uint8
+    assert not torch.equal(changed["dermoscopic"][0], changed["dermoscopic"][1])
     for name in ("metadata", "target", "index"):
-        assert torch.equal(augmented[name], batch[name])
+        assert torch.equal(changed[name], batch[name])
     features = one_batch(FEATURES, [3])
-    assert torch.equal(complete(features, None, augment=True)["clinical"], features["clinical"])
+    assert torch.equal(augmented(features)["clinical"], features["clinical"])
 
 
 def test_what_is_missing_is_told_by_lesion():

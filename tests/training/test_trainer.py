@@ -167,15 +167,11 @@ def train_until(epoch, lesions, folder, parameters, cache_dir):
             train(lesions, folder, parameters, cache_dir, progress=False)
 
 
-def test_where_the_images_lie_changes_no_figure(finetuned, few, cache_dir, finetune, tmp_path):
-    shared = {}
-    parameters = finetune(epochs=4, images_on="device", num_workers=2)
-    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False, shared=shared)
+def test_processes_that_load_images_change_no_figure(finetuned, few, cache_dir, finetune, tmp_path):
+    parameters = finetune(epochs=4, num_workers=2)
+    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
     pd.testing.assert_frame_equal(run.history, finetuned.history)
     pd.testing.assert_frame_equal(run.predictions, finetuned.predictions)
-    there = {kind: value for kind, value in shared.items() if kind[0] == "resident"}
-    assert [value.shape for value in there.values()] == [(len(few), 32, 32, 3)] * 2
-    assert {value.dtype for value in there.values()} == {torch.uint8}
 
 
 def test_augmentation_is_drawn_anew_each_epoch(few, cache_dir, finetune, tmp_path, monkeypatch):
@@ -197,7 +193,7 @@ def test_resuming_between_two_checkpoints_is_exact(
     epoch, finetuned, few, cache_dir, finetune, tmp_path
 ):
     """Killed in epoch 3, or 4: goes on from the checkpoint after epoch 2."""
-    parameters = finetune(epochs=4, checkpoint_every=2, images_on="device")
+    parameters = finetune(epochs=4, checkpoint_every=2)
     train_until(epoch, few, tmp_path / "r", parameters, cache_dir)
     broken = Run(tmp_path / "r")
     assert load_checkpoint(broken.path / CHECKPOINT)[1]["progress"]["epoch"] == 2
