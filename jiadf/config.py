@@ -1,9 +1,7 @@
 """Every knob of a run, in one flat table with one name each.
 
-The same names stand in ``params/*.yaml``, in the notebooks' ``parameters`` cells, behind
-``jiadf train -p name=value`` and in a run's ``config.yaml``. Unknown names are errors, told with
-the nearest known one. Defaults are the ``frozen`` regime; where the paper gives a value, it is
-that.
+The same names stand in ``params/*.yaml``, behind ``jiadf train -p name=value`` and in a run's
+``config.yaml``. Defaults are the ``frozen`` regime; where the paper gives a value, it is that.
 """
 
 import difflib
@@ -52,8 +50,8 @@ class Parameters(BaseModel):
     backbone: str = "tf_efficientnet_lite0"
     """Any timm model name."""
     backbone_weights: str = "auto"
-    """`auto` (packaged or timm's), `random`, a weights file or a run's folder; in its path
-    `{image_type}` is clinical or dermoscopic and `{fold}` the fold that the run is scored on."""
+    """`auto` (packaged or timm's), `random`, a weights file or a run's folder, with `{image_type}`
+    and `{fold}`, on which the run is scored, in its path."""
     share_backbone: bool = False
     """One backbone for both images instead of one each (`finetune`)."""
     frozen_stages: int = Field(0, ge=0)
@@ -93,8 +91,7 @@ class Parameters(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout before the heads and in the metadata encoder."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that a training lesion's clinical image, dermoscopic image, metadata or MONET scores
-    of either image are left out."""
+    """Chance that a training lesion's image, metadata or MONET scores of an image are left out."""
     branches: Literal["all", "joint"] = "all"
     """Heads: one a stream and a joint one, or the joint one only."""
     decision: Literal["adf", "average", "joint"] = "adf"
@@ -228,10 +225,8 @@ class Parameters(BaseModel):
     def _check_baseline(self) -> None:
         """Refuse what a published method cannot do or does not read."""
         if self.modalities != "CDM":
-            raise ValueError(
-                f"method {self.method} reads both images and the metadata; "
-                f"modalities is {self.modalities!r}: set it to CDM"
-            )
+            told = f"modalities is {self.modalities}: set it to CDM"
+            raise ValueError(f"{told}, all of which method {self.method} reads")
         ours = ("fusion", "branches", "decision", "gate_", "modality_")
         names = (name for name in type(self).model_fields if name.startswith(ours))
         self._refuse(names, "method ji-adf")
@@ -240,9 +235,8 @@ class Parameters(BaseModel):
         named = self.backbone_weights not in ("auto", "random")
         if self.method == "panderm" and not (self.backbone.startswith("panderm_") and named):
             raise ValueError(
-                "method panderm needs its own weights and takes no others: set backbone to "
-                "panderm_large (or panderm_base) and backbone_weights to the path of the "
-                "authors' checkpoint"
+                "method panderm takes its own weights alone: set backbone to panderm_large (or "
+                "panderm_base) and backbone_weights to the path of the authors' checkpoint"
             )
 
     @property

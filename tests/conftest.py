@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from jiadf.config import make_parameters
 from jiadf.data.read import read_lesions
 from jiadf.models.encoders import ImageEncoder
-from jiadf.training.predict import load_network, prediction_table, run_inputs
+from jiadf.training.inputs import prepare_inputs
+from jiadf.training.predict import load_network, prediction_table
 from jiadf.training.predict import predict_inputs as predict_by_network
 from jiadf.training.trainer import train
 from tests.made_lesions import make_lesions
@@ -23,7 +24,7 @@ def predict_inputs(run, inputs, rows=None):
 
 def predict(run, lesions, cache_dir):
     """Predict a lesion table with a finished run's network."""
-    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, progress=False)
     return prediction_table(lesions, predict_inputs(run, inputs))
 
 

@@ -8,11 +8,10 @@ Implements equations (5) and (6) of the paper in log space::
 No logarithm of a probability is ever taken, so logits of any finite size give finite values and
 gradients.
 
-The paper's gate tends to give all weight to one branch. What may prevent that, none of it the
-paper's: other evidence than the logits; a temperature of its softmax; a gate that divides each
-branch's logits by a learned temperature before it reads and mixes them (Guo et al., *On calibration
-of modern neural networks*, ICML 2017); an ``entropy_regulariser``; a ``load_balancing_loss`` (after
-Shazeer et al., *Outrageously large neural networks*, ICLR 2017).
+The paper's gate tends to give all weight to one branch. What may prevent that is not the paper's:
+other evidence, a temperature, calibrated branches (Guo et al., *On calibration of modern neural
+networks*, ICML 2017), an ``entropy_regulariser``, a ``load_balancing_loss`` (after Shazeer et al.,
+*Outrageously large neural networks*, ICLR 2017).
 """
 
 import math
@@ -35,20 +34,13 @@ def fuse_log_posteriors(log_weights: Tensor, logits: Tensor) -> Tensor:
 
 
 def entropy_regulariser(log_weights: Tensor) -> Tensor:
-    """Return log b minus the mean entropy of the rows of (B, b) log weights: 0 where all are even.
-
-    As a loss it asks every sample's weights to be even.
-    """
+    """Return log b minus the mean entropy of the rows of (B, b): 0 where each row is even."""
     entropy = -(log_weights.exp() * log_weights).sum(dim=-1)  # (B,)
     return math.log(log_weights.shape[-1]) - entropy.mean()
 
 
 def load_balancing_loss(log_weights: Tensor) -> Tensor:
-    """Return log b minus the entropy of the mean of the rows: 0 where branches get equal shares.
-
-    It asks the batch's weights to be even on average, and leaves each sample free. Never above
-    `entropy_regulariser`.
-    """
+    """Return log b minus the entropy of the mean row of (B, b): 0 where the mean is even."""
     log_mean = log_weights.logsumexp(dim=0) - math.log(len(log_weights))  # (b,)
     return math.log(log_weights.shape[-1]) + (log_mean.exp() * log_mean).sum()
 
@@ -56,18 +48,10 @@ def load_balancing_loss(log_weights: Tensor) -> Tensor:
 class AdaptiveDecisionFusion(nn.Module):
     """Gate and mixture of equations (5) and (6).
 
-    Parameters
-    ----------
-    num_branches, num_classes : int
-        Branches b that are fused, at least 2, and classes K.
-    hidden : int
-        Width of the gate's hidden layer; the paper calls the gate lightweight and gives no number.
-    in_features : int, optional
-        Width of the evidence that the gate reads. None: the logits themselves, as in the paper.
-    temperature : float
-        What the gate's scores are divided by before its softmax; the paper has 1.
-    calibrated : bool
-        Learn a temperature for each branch.
+    `num_branches` is b, at least 2, and `num_classes` K; `hidden` the width of the gate's hidden
+    layer, for which the paper gives no number. The gate reads evidence of `in_features`, the logits
+    themselves if None; its scores are divided by `temperature`, the branches' logits by learned
+    ones if `calibrated`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """What a network is made of: a run's parameters, and the widths that data and backbone tell.
 
-Streams: with metadata and images, ``image`` (dermoscopic and clinical features concatenated) and
-``metadata``; with the two images alone, ``clinical`` and ``dermoscopic``; with a single modality
-there is nothing to fuse, hence one head, called ``joint``, whatever the fusion parameters say.
+With metadata and images the streams are ``image`` (both images' features concatenated) and
+``metadata``; with the images alone, ``clinical`` and ``dermoscopic``; a single modality has one
+head, called ``joint``.
 """
 
 from jiadf.config import Parameters

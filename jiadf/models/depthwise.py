@@ -1,16 +1,15 @@
 """Depthwise convolutions whose gradients are fast in bfloat16 on a CPU.
 
-In bfloat16, oneDNN has no fast kernel for two gradients of a depthwise convolution: that of the
-input where the stride is above one, and that of the weights where the kernel is wider than three.
-Its reference code, 20 to 200 times slower than the forward pass, takes three quarters of a training
-step of an EfficientNet-Lite. Both gradients are linear maps that fast kernels can compute:
+In bfloat16, oneDNN has no fast kernel for two gradients of a depthwise convolution, and its
+reference code takes three quarters of a training step of an EfficientNet-Lite. Both are linear maps
+that fast kernels can compute:
 
 - the input's gradient with stride s is that of a stride of one, of an output gradient with s - 1
   zeros between its values: a depthwise convolution with the kernel turned by 180 degrees;
 - the weights' gradient of a k x k kernel is put together from those of 3 x 3 kernels over shifted
   inputs (for k = 5: four of them).
 
-Elsewhere (a GPU, float32) the layer is PyTorch's own. `benchmarks/finetune.py` has the times.
+Elsewhere (a GPU, float32) the layer is PyTorch's own.
 """
 
 import torch

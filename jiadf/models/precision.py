@@ -1,8 +1,6 @@
 """Keep the few numerically delicate lines in float32 when the rest runs under mixed precision.
 
-Attention scores and log-space mixtures cost next to nothing, and a half-precision overflow there
-turns a whole batch into NaN. They are therefore computed inside ``with full_precision(x):`` on
-``at_least_float32(x)``. Double precision is left alone, so gradient checks stay possible.
+A half-precision overflow of attention scores or log-space mixtures turns a whole batch into NaN.
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -126,8 +126,7 @@ def file_state_dict(path: Path, backbone: str) -> dict[str, Tensor]:
 def rename_panderm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map the names of PanDerm's published checkpoints onto those of timm's vision transformer.
 
-    The large one has the encoder under ``encoder.`` beside parts that are left out. Queries and
-    values have biases of their own, keys have none. Positions may be missing: they are fixed.
+    Queries and values have biases, keys none. Positions may be missing: they are fixed.
     """
     from timm.layers import build_sincos2d_pos_embed
 

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from jiadf.data.schema import CLASSES
-from jiadf.training.inputs import Shared, image_streams
-from jiadf.training.predict import load_network, predict_inputs, prediction_table, run_inputs
+from jiadf.training.inputs import Shared, image_streams, prepare_inputs
+from jiadf.training.predict import load_network, predict_inputs, prediction_table
 from jiadf.training.run_folder import Run, RunError
 
 TURNED_VIEWS = 8  # of an image without resampling it
@@ -108,7 +108,8 @@ def predict_ensemble(
             raise ValueError(f"views is {views}; a finetune run has {TURNED_VIEWS} of an image.")
         count = views if image_streams(run.parameters) else 1
         cached = count if frozen else 1
-        inputs = run_inputs(run, lesions, cache_dir, views=cached, progress=progress, shared=shared)
+        options = {"views": cached, "progress": progress, "shared": shared}
+        inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, **options)
         network, tables = load_network(run, inputs), []
         for view in range(count):
             streams = {

@@ -1,12 +1,9 @@
 """What backbones make of every image, computed once and kept in files.
 
-Two things are cached: the features of a whole backbone (the `frozen` regime), and the output of
-its fixed first stages (`frozen_stages`), from which the other stages train. Either file holds one
-view of N images: float32 features (N, F), or float16 maps (N, h, w, C). View 0 is the image itself;
-the others are augmented (:mod:`jiadf.data.augmentation`), every image from a seed of its own. The
-file's name is a digest of the images, the weights that were applied, the view, its seed and the
-augmentation, so a file is never stale and all runs share it. An interrupted extraction goes on
-where it stopped.
+A file holds one view of N images: float32 features of a whole backbone (N, F), or float16 maps
+(N, h, w, C) of its fixed first stages, from which the others train. View 0 is the image itself;
+the others are augmented, every image from a seed of its own. The file's name is a digest of all
+that it was made from, so it is never stale and all runs share it.
 """
 
 import hashlib
@@ -63,10 +60,7 @@ class PixelViews:
 
 @dataclass(frozen=True)
 class StoredViews:
-    """Views that lie in files; indexed by rows and views, like an array (N, V, ...).
-
-    ``arrays`` are memory-mapped, (N, ...), one a view; ``keys`` say what each was made from.
-    """
+    """Views that lie in files, an array (N, ...) a view; indexed like an array (N, V, ...)."""
 
     arrays: Sequence[np.ndarray]
     keys: Sequence[str]
@@ -103,11 +97,7 @@ class StoredViews:
 
 
 def apply_part(encoder: ImageEncoder, part: Part, batch: Tensor) -> Tensor:
-    """Run a part of an encoder over a batch of :class:`PixelViews` or :class:`StoredViews`.
-
-    Pixels are uint8 (B, 3, S, S); what the first stages make of them is float16 (B, h, w, C), as
-    the other stages want it; features are float32 (B, F).
-    """
+    """Run a part of an encoder over a batch: pixels, maps float16 (B, h, w, C), features (B, F)."""
     if part == "FirstStages":
         return encoder.first_stages(encoder.normalise(batch)).permute(0, 2, 3, 1).half()
     if part == "OtherStages":
@@ -155,11 +145,7 @@ def _extract(
     label: str,
     start: int,
 ) -> Iterator[np.ndarray]:
-    """Apply a part to the images from number ``start`` on, a batch at a time.
-
-    The next batch is made in a thread meanwhile, which has torch to itself on one core: an image
-    is too small a job to be shared out.
-    """
+    """Apply a part to the images from number ``start`` on, while a thread makes the next batch."""
     device = next(encoder.parameters()).device
     firsts = range(start, len(source), _BATCH)
     batches = [range(first, min(first + _BATCH, len(source))) for first in firsts]
@@ -178,9 +164,8 @@ def _extract(
 class Standardise(nn.Module):
     """Scale features (B, F) to zero mean and unit variance over the training lesions.
 
-    Takes the place of a backbone in the `frozen` regime; the two statistics are buffers and travel
-    with the weights. No standard deviation counts as less than a tenth of their median: a feature
-    that hardly ever fires over the training lesions would otherwise be blown up where it does.
+    Takes the place of a backbone in the `frozen` regime. No standard deviation counts as less than
+    a tenth of their median: a feature that hardly ever fires would be blown up where it does.
     """
 
     def __init__(self, num_features: int) -> None:

@@ -10,13 +10,10 @@ A grid is a YAML file::
       CDM: {}
       CD: {modalities: CD}
 
-Protocols: with ``validation`` the lesions that choose the epoch are the ones scored, as in the
-paper's split; with ``out-of-fold`` each fold in turn is the test part and the next one validates,
-so every lesion is scored once by networks that took nothing from it. Where the base keeps the
-last epoch (``keep: last``) there is nothing to validate, and all other folds train.
-
+With ``validation`` the lesions that choose the epoch are scored, as in the paper's split; with
+``out-of-fold`` each fold in turn, and the next one validates, or trains too under ``keep: last``.
 A finished run is never repeated; one that fails leaves its reason in ``error.txt`` and the others
-go on. Everything that is reported is read from the run folders alone.
+go on.
 """
 
 import itertools
@@ -29,13 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from jiadf.config import (
-    ParameterError,
-    Parameters,
-    make_parameters,
-    parse_parameters,
-    read_yaml,
-)
+from jiadf.config import ParameterError, Parameters, make_parameters, parse_parameters, read_yaml
 from jiadf.training.run_folder import BusyError, Run
 from jiadf.training.trainer import train
 
@@ -122,11 +113,7 @@ class GridRun:
 def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
     """Read a grid; ``name=value`` items replace the base's values, never a system's own changes.
 
-    Raises
-    ------
-    jiadf.config.ParameterError
-        Naming the file, if it or its base cannot be read, or a name or value is wrong; for an
-        override that the grid itself sets for each run.
+    What is wrong with it is a :class:`jiadf.config.ParameterError` naming the file.
     """
     file, given = Path(file), parse_parameters(overrides)
     values = read_yaml(file)
@@ -163,8 +150,7 @@ def run_grid(
     """Train what is not finished yet and return the runs that failed.
 
     Several processes may work on one folder: each takes runs that no other one has. ``only`` names
-    the one system to train, a :class:`jiadf.config.ParameterError` if there is none; ``progress``
-    prints a line a run.
+    the one system to train; ``progress`` prints a line a run.
     """
     if only is not None:
         grid.require([only])
@@ -192,11 +178,7 @@ def run_grid(
 
 
 def collect(grid: Grid, folder: str | Path) -> pd.DataFrame:
-    """Return a row a run: system, seed, fold, state, best epoch, seconds and every metric.
-
-    The state is ``finished``, ``failed`` or ``missing``; only finished runs have metrics, those of
-    the part that the grid scores.
-    """
+    """Return a row a run: system, seed, fold, state and, where it is finished, its metrics."""
     rows = []
     for run in grid.runs(Path(folder)):
         row: dict[str, Any] = {"system": run.system, "seed": run.seed, "fold": run.fold}

@@ -14,9 +14,8 @@ from jiadf.data.cache import cache_images
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES, IMAGE_TYPES
 from jiadf.models.encoders import ImageEncoder
-from jiadf.training.checkpoint import with_prefix
 from jiadf.training.features import PixelViews, StoredViews, cached_views
-from jiadf.training.run_folder import Run
+from jiadf.training.run_folder import Run, with_prefix
 
 Shared = dict[tuple, Any]  # what runs of one process over the same lesions need not read again
 
@@ -34,11 +33,7 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_precision(parameters: Parameters, device: str | None = None) -> str:
-    """Return the run's autocast precision, or ``"no"`` on a CPU that has no fast kernels for it.
-
-    Without them bfloat16 takes fifteen times the time of float32. ``device`` is the run's own if
-    not given.
-    """
+    """Return the run's autocast precision, or ``"no"`` on a CPU that has no fast kernels for it."""
     asked = parameters.mixed_precision
     if resolve_device(device or parameters.device) != "cpu" or asked == "no":
         return asked
@@ -50,11 +45,7 @@ def resolve_precision(parameters: Parameters, device: str | None = None) -> str:
 def image_encoder(
     parameters: Parameters, image_type: str, weights: str | None = None
 ) -> ImageEncoder:
-    """Make a run's encoder of one image type, maybe with other ``weights`` than its own.
-
-    Raises ``ValueError`` if ``backbone_weights`` is a run that was trained on lesions which this
-    run is scored on.
-    """
+    """Make a run's encoder of one image type, maybe with other ``weights`` than its own."""
     source = weights or encoder_source(parameters, image_type)
     if Path(source).is_dir():
         source = trained_encoder(Path(source), image_type, parameters)
@@ -104,9 +95,8 @@ def prepare_inputs(
 ) -> Inputs:
     """Decode images, compute features where the regime is `frozen`, encode metadata.
 
-    ``views`` are those of an image's features (`frozen`); prediction needs one. ``activations``
-    asks for the run's cached views of the fixed stages' output, if it has any, in place of pixels.
-    ``shared`` keeps what was read, for runs of one process over the same lesions.
+    ``views`` are those of an image's features (`frozen`). ``activations`` asks for the run's cached
+    views of the fixed stages' output, if any, in place of pixels.
     """
     shared, p = {} if shared is None else shared, parameters
     streams, keys = {}, {}

@@ -20,7 +20,12 @@ from jiadf.data.batches import Inputs, LesionDataset, augmented, whole_batch
 from jiadf.evaluation.metrics import summary
 from jiadf.models.depthwise import use_fast_gradients
 from jiadf.models.losses import JointIndividualLoss, branch_lambdas
-from jiadf.training.checkpoint import (
+from jiadf.training.inputs import resolve_device, resolve_precision
+from jiadf.training.network import build_network, fit_statistics, load_weights
+from jiadf.training.predict import Prediction, predict_inputs
+from jiadf.training.run_folder import (
+    CHECKPOINT,
+    Run,
     clones,
     join_tensors,
     load_checkpoint,
@@ -28,10 +33,6 @@ from jiadf.training.checkpoint import (
     split_tensors,
     with_prefix,
 )
-from jiadf.training.inputs import resolve_device, resolve_precision
-from jiadf.training.network import build_network, fit_statistics, load_weights
-from jiadf.training.predict import Prediction, predict_inputs
-from jiadf.training.run_folder import CHECKPOINT, Run
 
 
 class TrainingError(RuntimeError):
@@ -70,11 +71,7 @@ def parameter_groups(network: torch.nn.Module, parameters: Parameters) -> list[d
 def make_scheduler(
     optimizer: torch.optim.Optimizer, parameters: Parameters, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Make the schedule of a run with this many steps an epoch.
-
-    ``one-cycle`` is that of Smith and Topin (*Super-convergence*, 2018) without its cycle of
-    momentum: a cosine's rise from a 25th of the highest rate, then its fall to almost zero.
-    """
+    """Make the schedule; ``one-cycle`` after Smith and Topin (*Super-convergence*, 2018)."""
     p = parameters
     if p.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -100,10 +97,7 @@ class Progress:
 
 
 class Trainer:
-    """The training loop of one run; use :func:`jiadf.training.trainer.train`.
-
-    ``parts`` says ``"train"``, ``"val"`` or ``"test"`` of each lesion of the inputs.
-    """
+    """The training loop of one run; ``parts`` says train, val or test of each lesion."""
 
     def __init__(self, run: Run, inputs: Inputs, parts: np.ndarray, parameters: Parameters) -> None:
         self.run, self.inputs, self.parameters = run, inputs, parameters
@@ -137,7 +131,6 @@ class Trainer:
             shuffle=True,
             collate_fn=whole_batch,
             num_workers=p.num_workers,
-            persistent_workers=p.num_workers > 0,
             pin_memory=device.type == "cuda",
         )
         prepared = self.accelerator.prepare(network, optimizer, loader)

@@ -40,10 +40,7 @@ class PixelEncoder(nn.Module):
 def build_network(
     parameters: Parameters, inputs: Inputs, *, pretrained: bool = True
 ) -> JIADF | Baseline:
-    """Make the network that ``parameters`` describe, for inputs of these widths.
-
-    Without ``pretrained`` the backbones are random, for a network whose weights are loaded next.
-    """
+    """Make a run's network for inputs of these widths; not ``pretrained``, of random weights."""
     p = parameters
     encoders: dict[str, nn.Module] = {}
     for name in image_streams(p):
@@ -72,10 +69,7 @@ def fit_statistics(network: JIADF | Baseline, inputs: Inputs, train_rows: torch.
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load weights in which shared tensors stand once, as `run_folder.unshared` leaves them.
-
-    Raises ``ValueError`` if names or shapes do not fit; nothing is loaded then.
-    """
+    """Load weights as `run_folder.unshared` leaves them, or raise ``ValueError`` and load none."""
     own = unshared(network.state_dict())
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += [n for n in own if n in weights and own[n].shape != weights[n].shape]

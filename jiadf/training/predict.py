@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from torch.utils.data import DataLoader
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs, LesionDataset, whole_batch
 from jiadf.data.schema import CLASSES
-from jiadf.training.inputs import prepare_inputs, resolve_device, resolve_precision
+from jiadf.training.inputs import resolve_device, resolve_precision
 from jiadf.training.network import build_network, load_weights
 from jiadf.training.run_folder import Run
 
@@ -23,9 +21,8 @@ from jiadf.training.run_folder import Run
 class Prediction:
     """What a network says of N lesions, in their order, float32.
 
-    The decision ``log_posterior`` (N, K); the ``logits`` (N, K) of each branch, in the network's
-    order: those that the gate mixes, over their temperatures if it learned any; and the branch
-    ``weights`` (N, b), None where the joint head decides.
+    The decision ``log_posterior`` (N, K), the ``logits`` (N, K) of each branch as they are mixed,
+    and the branch ``weights`` (N, b), None where the joint head decides.
     """
 
     log_posterior: np.ndarray
@@ -39,18 +36,8 @@ class Prediction:
         return posterior / posterior.sum(1, keepdims=True)
 
 
-def run_inputs(
-    run: Run, lesions: pd.DataFrame, cache_dir: str | Path | None = None, **options: Any
-) -> Inputs:
-    """Return what a run's network sees of lesions; ``options`` are `inputs.prepare_inputs`'s."""
-    return prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, **options)
-
-
 def load_network(run: Run, inputs: Inputs, device: str | None = None) -> torch.nn.Module:
-    """Return a finished run's network, on the run's own device if none is given.
-
-    Of ``inputs`` only the widths are read.
-    """
+    """Return a finished run's network, on the run's own device if none is given."""
     weights = run.weights()
     network = build_network(run.parameters, inputs, pretrained=False)
     load_weights(network, weights, str(run.path))
@@ -64,10 +51,7 @@ def predict_inputs(
     parameters: Parameters,
     rows: Sequence[int] | np.ndarray | None = None,
 ) -> Prediction:
-    """Run a network in evaluation mode, on the device that it lies on, in a run's precision.
-
-    ``rows`` are the lesions to predict, in the order of the result.
-    """
+    """Run a network in evaluation mode, where it lies, in a run's precision, over some rows."""
     network.eval()
     device = next(network.parameters()).device
     precision = resolve_precision(parameters, device.type)
@@ -94,10 +78,7 @@ def predict_inputs(
 def prediction_table(
     lesions: pd.DataFrame, prediction: Prediction, *, branches: bool = False
 ) -> pd.DataFrame:
-    """Lay out probabilities and branch weights as a table indexed by lesion.
-
-    With ``branches`` every branch's own probabilities stand in it too, as ``joint_MEL``.
-    """
+    """Lay out probabilities, weights and maybe ``branches`` (``joint_MEL``), indexed by lesion."""
     table = pd.DataFrame(prediction.posterior, index=lesions.index, columns=list(CLASSES))
     if prediction.weights is not None:
         table[[f"weight_{branch}" for branch in prediction.logits]] = prediction.weights

@@ -1,8 +1,6 @@
 """Make a record of predictions from the run folders of a grid; ``jiadf record`` does it.
 
-Each finished run left ``predictions.csv``; here its scored lesions
-(:attr:`jiadf.training.grid.Grid.scored_part`) are put together, system by system and seed by
-seed. Nothing is predicted anew.
+Each finished run left ``predictions.csv``; here its scored lesions are put together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,15 +56,8 @@ def record_grid_predictions(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Put the scored predictions of a grid's runs, trained on `lesions`, together.
 
-    Parameters
-    ----------
-    branches
-        Systems whose branches are recorded too, probabilities and weights.
-    systems
-        Systems that are recorded; all if None.
-    allow_missing
-        Leave out systems with a run that is not finished, instead of raising; they stand in the
-        provenance under ``not_recorded`` with the reason.
+    Only `systems` if given, and the `branches` of these. With `allow_missing`, systems with a run
+    that is not finished stand in the provenance under ``not_recorded``, with the reason.
 
     Raises
     ------

@@ -13,9 +13,8 @@
 ``checkpoint.safetensors``   the state to resume from; gone when the run is finished
 ============================ ====================================================================
 
-Every file is written under another name and renamed, so a killed run leaves whole files only. What
-is read of a finished run is held against its digest first: a flipped bit in the weights would go on
-predicting, with other probabilities.
+Every file is written whole or not at all. What is read of a finished run is held against its digest
+first: a flipped bit in the weights would go on predicting, with other probabilities.
 """
 
 import hashlib
@@ -31,6 +30,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from jiadf.config import Parameters, make_parameters, read_yaml, to_yaml
@@ -116,8 +116,7 @@ class Run:
     def trained_here(self, wait: bool = True) -> Iterator[None]:
         """Let one process at a time train; the others wait for it, or raise `BusyError`.
 
-        The lock lies beside the folder and ends with its process, however that ends. Of the
-        processes that one launcher started for one run, the first one holds it for all.
+        Of the processes that one launcher started for one run, the first one holds it for all.
         """
         if int(os.environ.get("RANK", "0")):
             yield
@@ -190,7 +189,7 @@ class Run:
 
 
 def json_text(value: Any) -> str:
-    """Return JSON text in which undefined numbers (NaN) are null, which JSON has."""
+    """Return JSON text in which undefined numbers (NaN) are null."""
 
     def defined(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -206,6 +205,60 @@ def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, tensor in state.items():
         kept.setdefault(tensor.data_ptr() if tensor.numel() else id(tensor), name)
     return {name: state[name].detach().cpu().contiguous() for name in kept.values()}
+
+
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and a JSON state into one file, whole or not at all."""
+    with atomic(path) as staged:
+        staged.write_bytes(save(unshared(tensors), {"state": json.dumps(state)}))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Return what was saved, None if nothing was, or raise `RunError` if the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["state"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: damaged ({error}). Delete this file; the run then starts from its beginning."
+        ) from None
+
+
+def clones(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy weights where they lie; tensors shared between modules stay shared."""
+    copies: dict[int, torch.Tensor] = {}
+    return {k: copies.setdefault(v.data_ptr(), v.detach().clone()) for k, v in state.items()}
+
+
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take the tensors whose names start with ``prefix``, and the prefix off."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def split_tensors(state: Any, key: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Move the tensors of nested dicts and lists to ``tensors``; each leaves its key behind."""
+    if isinstance(state, torch.Tensor):
+        tensors[key] = state
+        return {"tensor": key}
+    if isinstance(state, dict):
+        return {"items": [[k, split_tensors(v, f"{key}.{k}", tensors)] for k, v in state.items()]}
+    if isinstance(state, (list, tuple)):
+        return [split_tensors(value, f"{key}.{i}", tensors) for i, value in enumerate(state)]
+    return state
+
+
+def join_tensors(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Undo :func:`split_tensors`."""
+    if isinstance(state, dict) and "tensor" in state:
+        return tensors[state["tensor"]]
+    if isinstance(state, dict):
+        return {k: join_tensors(v, tensors) for k, v in state["items"]}
+    if isinstance(state, list):
+        return [join_tensors(value, tensors) for value in state]
+    return state
 
 
 def _digest(content: bytes) -> str:

@@ -1,9 +1,8 @@
 """Train one network: the paper's recipe (A.2) in the `frozen` and `finetune` regimes.
 
-:func:`train` makes a run folder (:mod:`jiadf.training.run_folder`). It goes on where a killed run
-stopped, and since every epoch is seeded by itself, ends with the weights an unbroken run would
-have had. Accelerate carries devices, processes and precision: ``accelerate launch -m jiadf train
-…`` uses several GPUs.
+:func:`train` goes on where a killed run stopped, and since every epoch is seeded by itself, ends
+with the weights an unbroken run would have had. ``accelerate launch -m jiadf train …`` uses several
+GPUs.
 """
 
 from pathlib import Path
@@ -36,24 +35,14 @@ def train(
 ) -> Run:
     """Train on labelled lesions and fill the run folder, or go on with it, or find it finished.
 
-    Parameters
-    ----------
-    lesions, parameters
-        A table from :func:`jiadf.data.read.read_lesions`, and every knob.
-    cache_dir
-        Where image and feature caches lie.
-    shared
-        Keeps what was read, for runs of one process over the same lesions.
-    wait
-        Wait for another process that trains the same run now, and find it finished.
+    ``shared`` keeps what was read, for runs of one process over the same lesions; ``wait`` waits
+    for another process that trains the same run now, and finds it finished.
 
     Raises
     ------
     jiadf.training.run_folder.RunError
         If the folder holds a run with other parameters or of other lesions; as `BusyError` if
         another process trains it and this one is not to ``wait``.
-    jiadf.training.loop.TrainingError
-        If the loss stops being finite.
     ValueError
         If the table has no labels, or a fold gets no lesion.
     """

@@ -4,8 +4,7 @@ import pytest
 from jiadf.data.batches import Inputs
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.explanation import perturbations as damage
-from jiadf.training.inputs import targets
-from jiadf.training.predict import run_inputs
+from jiadf.training.inputs import prepare_inputs, targets
 from tests.conftest import predict_inputs
 
 
@@ -54,7 +53,7 @@ def test_nobody_keeps_its_own_in_a_swap(inputs, name):
 
 
 def test_a_missing_image_is_its_training_mean_to_a_trained_network(run, lesions, cache_dir):
-    own = run_inputs(run, lesions, cache_dir, progress=False)
+    own = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, progress=False)
     mean = run.weights()["image_encoders.clinical.mean"].numpy()
     array = np.broadcast_to(mean, own.streams["clinical"].shape).copy()
     at_mean = Inputs({**own.streams, "clinical": array}, own.metadata, own.target)

@@ -13,7 +13,8 @@ from jiadf.submission.ensemble import (
     predict_ensemble,
     turned,
 )
-from jiadf.training.predict import prediction_table, run_inputs
+from jiadf.training.inputs import prepare_inputs
+from jiadf.training.predict import prediction_table
 from jiadf.training.run_folder import Run, RunError
 from jiadf.training.trainer import train
 from tests.conftest import predict_inputs
@@ -57,7 +58,7 @@ def test_the_eight_views_of_an_image_are_all_different_and_keep_its_pixels():
 def test_one_run_and_one_view_is_what_the_network_says(run, lesions, cache_dir):
     chosen = lesions.iloc[::-9]
     one = predict_ensemble([run], lesions, cache_dir, only=list(chosen.index), progress=False)
-    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, progress=False)
     rows = lesions.index.get_indexer(chosen.index)
     plain = prediction_table(chosen, predict_inputs(run, inputs, rows))
     pd.testing.assert_frame_equal(one, plain, atol=1e-12, check_dtype=False)
@@ -72,7 +73,9 @@ def test_an_ensemble_is_the_mean_of_its_members(run, others, lesions, cache_dir)
 
 
 def test_cached_views_are_averaged_and_the_first_is_the_image(run, lesions, cache_dir):
-    inputs = run_inputs(run, lesions, cache_dir, views=2, progress=False)
+    inputs = prepare_inputs(
+        lesions, run.encoder, run.parameters, cache_dir, views=2, progress=False
+    )
     second = {name: array[:, 1:] for name, array in inputs.streams.items()}
     views = [predict_inputs(run, i) for i in (inputs, replace(inputs, streams=second))]
     first, other = (view.posterior for view in views)
@@ -83,7 +86,7 @@ def test_cached_views_are_averaged_and_the_first_is_the_image(run, lesions, cach
 
 def test_a_finetuned_network_sees_turned_images(others, lesions, cache_dir):
     run, few = others["finetune"], lesions.groupby("label").head(2)
-    inputs = run_inputs(run, few, cache_dir, progress=False)
+    inputs = prepare_inputs(few, run.encoder, run.parameters, cache_dir, progress=False)
     turn = {n: np.rot90(a, 1, axes=(1, 2)).copy() for n, a in inputs.streams.items()}
     views = [predict_inputs(run, i) for i in (inputs, replace(inputs, streams=turn))]
     first, other = (view.posterior for view in views)

@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 from jiadf.data.read import read_lesions
 from jiadf.data.schema import CLASSES
-from jiadf.training.predict import run_inputs
+from jiadf.training.inputs import prepare_inputs
 from jiadf.training.trainer import train
 from tests.conftest import predict, predict_inputs
 from tests.made_lesions import make_lesions
@@ -47,7 +47,7 @@ def test_the_test_part_has_no_labels_and_needs_none(run, cache_dir, tmp_path):
 
 
 def test_branches_mixed_by_their_weights_give_the_posterior(run, lesions, cache_dir):
-    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, progress=False)
     said = predict_inputs(run, inputs)
     assert list(said.logits) == ["image", "metadata", "joint"]
     branches = np.stack([softmax(logits, axis=1) for logits in said.logits.values()], axis=1)
@@ -56,7 +56,7 @@ def test_branches_mixed_by_their_weights_give_the_posterior(run, lesions, cache_
 
 
 def test_changed_inputs_change_the_prediction_of_their_lesion_only(run, lesions, cache_dir):
-    inputs = run_inputs(run, lesions, cache_dir, progress=False)
+    inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, progress=False)
     metadata = inputs.metadata.copy()
     metadata[3] += 5
     before, after = (

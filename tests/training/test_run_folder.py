@@ -10,9 +10,15 @@ import torch
 
 from jiadf.data.metadata import MetadataEncoder
 from jiadf.training import provenance
-from jiadf.training.checkpoint import load_checkpoint, save_checkpoint
 from jiadf.training.provenance import environment, git_commit, package_versions
-from jiadf.training.run_folder import CHECKPOINT, Run, RunError, unshared
+from jiadf.training.run_folder import (
+    CHECKPOINT,
+    Run,
+    RunError,
+    load_checkpoint,
+    save_checkpoint,
+    unshared,
+)
 
 
 def test_a_missing_file_is_named_with_the_remedy(tmp_path):

@@ -16,11 +16,16 @@ from jiadf.evaluation.metrics import summary
 from jiadf.models.encoders import ImageEncoder
 from jiadf.models.losses import JointIndividualLoss
 from jiadf.training import loop
-from jiadf.training.checkpoint import join_tensors, load_checkpoint, split_tensors
-from jiadf.training.inputs import trained_encoder
+from jiadf.training.inputs import prepare_inputs, trained_encoder
 from jiadf.training.loop import Trainer, TrainingError
-from jiadf.training.predict import run_inputs
-from jiadf.training.run_folder import CHECKPOINT, Run, RunError
+from jiadf.training.run_folder import (
+    CHECKPOINT,
+    Run,
+    RunError,
+    join_tensors,
+    load_checkpoint,
+    split_tensors,
+)
 from jiadf.training.trainer import train
 from tests.conftest import predict
 from tests.models.test_network import DESIGNS, FIGURE_3
@@ -494,7 +499,7 @@ def test_features_of_encoders_that_a_run_trained(
         "test_fold": 0, "epochs": 1,
     }  # fmt: skip
     run = train(few, tmp_path / "r", tiny_parameters(**given), cache_dir, progress=False)
-    again = run_inputs(run, few, cache_dir, progress=False)
+    again = prepare_inputs(few, run.encoder, run.parameters, cache_dir, progress=False)
     for name in ("clinical", "dermoscopic"):
         weights = trained_encoder(tmp_path / name / "fold0", name, run.parameters)
         encoder = ImageEncoder(small["backbone"], weights).eval()

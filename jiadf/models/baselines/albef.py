@@ -6,26 +6,20 @@ matching loss on hard negatives, which trains the fusion encoder too. A second s
 classifier on the fusion encoder's ``[CLS]``, with everything below it. Text tokens are the fusion
 encoder's queries, image tokens its context.
 
-Source
-------
-Li, Selvaraju, Gotmare, Joty, Xiong and Hoi, *Align before fuse*, NeurIPS 2021 (arXiv:2107.07651),
-read with its public code (salesforce/ALBEF). Adebiyi, Abdalnabi, Smith, Hirner, Simoes, Becevic and
-Rao, *Accurate skin lesion classification using multimodal learning on the HAM10000 dataset*,
-medRxiv 2024.05.30.24308213: read were its first page and a cleaned code sample of one author, which
-states itself that it is no ALBEF.
+Source: Li et al., *Align before fuse*, NeurIPS 2021, with its public code (salesforce/ALBEF).
+Adebiyi et al., medRxiv 2024.05.30.24308213: read were its first page and a cleaned code sample of
+one author, which states itself that it is no ALBEF.
 
-Simplifications
----------------
+Simplifications:
+
 - No pretraining on image-text pairs of the web, on which the source rests: the first third of the
-  epochs aligns the training lesions' own images and sentences. Masked language modelling, made for
-  free text, is left out.
+  epochs aligns the training lesions' own. Masked language modelling is left out.
 - The image encoder is the run's backbone under one block of attention to both images' tokens, the
   text encoder one block over a closed vocabulary (:mod:`.fields`), the fusion encoder one layer;
   the source has ViT-B and BERT.
 - The momentum copy covers everything above the backbone, and follows faster (0.98 for 0.995): the
   stage has hundreds of steps, not hundreds of thousands.
-- While aligning, the classifier learns on detached features, so that there is something to
-  validate; those epochs are never kept.
+- While aligning, the classifier learns on detached features; those epochs are never kept.
 - Equal sentences, common in a closed vocabulary, count as each other's positives.
 """
 
@@ -97,10 +91,7 @@ class TextSide(nn.Module):
 
 
 def contrastive_loss(query: Tensor, keys: Tensor, positives: Tensor) -> Tensor:
-    """Return the cross-entropy of similarities to keys against distributions over the keys.
-
-    Unit embeddings (B, E) of one side and (M, E) of the other, and positives (B, M).
-    """
+    """Return the cross-entropy of similarities, (B, E) to (M, E), against positives (B, M)."""
     return functional.cross_entropy(query @ keys.mT / TEMPERATURE, positives)
 
 

@@ -1,12 +1,8 @@
 """What every baseline shares: its inputs, its place in the training loop, and attention.
 
-A baseline is a module like :class:`jiadf.models.network.JIADF`, so that the loop, the loss, the
-metrics and the run folders are the same for all. What a method trains on besides the classification
-loss goes into the output's ``auxiliary``, already weighted, while the module is in training mode. A
-method with stages says in :meth:`Baseline.begin_epoch` which one an epoch belongs to.
-
-Widths come from the run's parameters: tokens are ``attention_width`` wide, classifiers read
-``joint_width`` features. Dropout is the run's. So all methods have the same budget of tuning.
+A baseline is a module like :class:`jiadf.models.network.JIADF`. What it trains on besides the
+classification loss goes into the output's ``auxiliary``, already weighted, while training. Widths
+and dropout are the run's: all methods have the same budget of tuning.
 """
 
 from collections.abc import Mapping
@@ -25,11 +21,7 @@ SLOTS = 2  # tokens made of an image of which only the pooled features are at ha
 
 
 class Baseline(nn.Module):
-    """Base of the published methods; a subclass makes its parts and gives :meth:`forward`.
-
-    The image encoders stand under "clinical" and "dermoscopic": in the `frozen` regime modules
-    (B, F) -> (B, F), in `finetune` :class:`jiadf.training.network.PixelEncoder`.
-    """
+    """Base of the published methods; a subclass makes its parts and gives :meth:`forward`."""
 
     branch_names: tuple[str, ...] = ("joint",)
 
@@ -108,8 +100,7 @@ class Block(nn.Module):
 class ImageTokens(nn.Module):
     """Project an image's features (B, n, F) to tokens (B, n * slots, width).
 
-    A feature map gives a token a location. Pooled features, all that the `frozen` regime has, give
-    `SLOTS` tokens: learned projections of the one vector, in place of the locations it lost.
+    Pooled features, all that the `frozen` regime has, give `SLOTS` tokens.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

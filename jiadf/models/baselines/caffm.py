@@ -3,15 +3,11 @@
 Image tokens attend to the metadata's fields, the fields attend to the image tokens; both, with
 their residuals, are averaged, concatenated and classified.
 
-Source
-------
-Tran-Van and Le, *A multimodal skin lesion classification through cross-attention fusion and
-collaborative edge computing*, Computerized Medical Imaging and Graphics 124, 102588, 2025. Read:
-the abstract only; it names a cross-attention-based feature fusion of dermoscopic image and metadata
-and no more. No code was found. The half of the paper on edge computing changes no prediction.
+Source: Tran-Van and Le, Computerized Medical Imaging and Graphics 124, 102588, 2025. Read: the
+abstract, which names a cross-attention-based feature fusion and no more. No code was found.
 
-Simplifications
----------------
+Simplifications:
+
 - The block's details (both directions, pre-normalisation, residuals, a token a field) are ours.
 - The source reads one image; here both images' tokens are queries together.
 - In the `frozen` regime an image has two tokens made of its pooled features instead of a map.

@@ -7,25 +7,18 @@ network reads the metadata and the image branch's posterior, and both decisions 
 their own error. The posterior is the mean of the image branch's and the metadata network's, each
 weighted by how little error is expected of it.
 
-Source
-------
-Zuo, Wang and Wang, *A multi-stage multi-modal learning algorithm with adaptive multimodal fusion
-for improving multi-label skin lesion classification*, Artificial Intelligence in Medicine 162,
-103091, 2025. Read: the abstract and highlights, and the authors' public code
-(Zuo-Lihan/CosCatNet-Adaptive_Fusion_Algorithm: README, ``model.py``, parts of the second stage).
-The name is *cos*ine and con*cat*enation; co-attention occurs in the code only in networks that the
-paper compares with.
+Source: Zuo, Wang and Wang, Artificial Intelligence in Medicine 162, 103091, 2025. Read: abstract,
+highlights and public code (Zuo-Lihan/CosCatNet-Adaptive_Fusion_Algorithm: README, ``model.py``,
+parts of the second stage). The name is *cos*ine and con*cat*enation, not co-attention.
 
-Simplifications
----------------
+Simplifications:
+
 - The cosine loss is on the branches' hidden features, so that it has something to train in the
   `frozen` regime; the source puts it on the pooled features of two ResNet-50. Its weight is ours.
 - The source has eight labels; its uncertainty is regressed on the share of labels that were wrong.
   With one label, it is the probability of an error. Errors are those on training lesions, under
   dropout: few, late in training.
 - The second stage's network is an MLP; the source runs a one-dimensional ResNet-50.
-- As in the source, the second stage learns from posteriors of the lesions that the first was fitted
-  to, and may trust them too much.
 - Half of the epochs are the first stage. No test-time augmentation.
 - The branches' losses are weighted by the run's lambdas.
 """

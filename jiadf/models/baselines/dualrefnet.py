@@ -5,22 +5,16 @@ encoder's feature map, so that the encoder keeps it. Second, a penalty on the we
 fully connected layer, a class's by its frequency, refines the fused features: a common class may
 not win by the size of its weights. Image and metadata features are multiplied.
 
-Source
-------
-Khurshid et al., *Multimodal dual-stage feature refinement for robust skin lesion classification*,
-Scientific Reports 15, 2025. Read: its abstract, and abstract and a summary of its forerunner,
-Khurshid, Vatsa and Singh, *Optimizing skin lesion classification via multimodal data and auxiliary
-task integration*, arXiv:2402.10454, from which we take the product of the features, the factor two,
+Source: Khurshid et al., Scientific Reports 15, 2025. Read: its abstract, and abstract and a summary
+of its forerunner, arXiv:2402.10454, from which we take the product of the features, the factor two,
 and the weights of the losses (0.5 for the classes, 1 for super-resolution). No code was found.
 
-Simplifications
----------------
-- In the `frozen` regime the encoder does not learn, so a loss that exists to train it can change
-  nothing: the first stage is idle there by construction, and only `finetune` has it.
+Simplifications:
+
+- In the `frozen` regime the encoder does not learn: the first stage is idle, `finetune` has it.
 - The decoder restores the image at an eighth of its side times two, from its mean over blocks;
   the source doubles the full image.
-- The penalty, the sum of frequency times squared norm of the class's weights, is our reading; its
-  weight is ours.
+- The penalty (frequency times squared norm of the class's weights) and its weight are ours.
 - The weighted cross-entropy of the source is the run's ``class_weighting: balanced``.
 - The features of both images are concatenated; the source reads one image.
 """

@@ -1,8 +1,6 @@
 """The encoded metadata vector as tokens: a number of fields, or words of a sentence.
 
-``FieldTokens`` gives a learned token a field. ``MetadataText`` renders the vector as a sentence of
-a closed vocabulary (``age: high, sex: female, site: trunk, ...``), for methods that read
-metadata as text; numbers, which the encoder has standardised, become one of five words. No
+The sentence is of a closed vocabulary (``age: high, sex: female, site: trunk, ...``), as no
 pretrained language model is among the project's dependencies.
 """
 
@@ -25,10 +23,7 @@ def fields_of(columns: tuple[str, ...]) -> dict[str, list[int]]:
 
 
 class FieldTokens(nn.Module):
-    """Give each field of the metadata a token: its own linear map of its own columns.
-
-    The MONET scores of an image are one field here.
-    """
+    """Give each field a token, its own linear map; the MONET scores of an image are one field."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -47,10 +42,7 @@ class FieldTokens(nn.Module):
 
 
 class MetadataText(nn.Module):
-    """Render encoded metadata as word numbers, (B, D) -> (B, L) int64, L = 1 + fields.
-
-    ``[CLS]``, then for each field the word of its value; the field's name is said by its place.
-    """
+    """Render encoded metadata as numbers, (B, D) -> (B, L): ``[CLS]``, then a word a field."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         super().__init__()

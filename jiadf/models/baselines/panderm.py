@@ -1,20 +1,15 @@
 """Fine-tuned PanDerm (Yan et al., 2025): its vision transformer on both images, one linear head.
 
 PanDerm is a ViT pretrained on two million skin images; ViT-L/16 in the paper, ViT-B/16 published
-later. It is a backbone here, ``panderm_large`` or ``panderm_base``, whose weights come from the
-file that ``backbone_weights`` names: ``panderm_ll_data6_checkpoint-499.pth`` from the authors'
-page, under CC BY-NC-ND 4.0. Without that file the row does not run and says so; nothing takes its
-place. With ``regime: frozen`` it is the authors' linear evaluation, with ``finetune`` theirs end to
-end.
+later. Here it is a backbone, ``panderm_large`` or ``panderm_base``, and ``backbone_weights`` names
+the authors' file, ``panderm_ll_data6_checkpoint-499.pth``, under CC BY-NC-ND 4.0. With ``regime:
+frozen`` it is the authors' linear evaluation, with ``finetune`` theirs end to end.
 
-Source
-------
-Yan, Yu, Primiero et al., *A multimodal vision foundation model for clinical dermatology*, Nature
-Medicine 31, 2691-2702, 2025. Read: the abstract and the README of SiyuanYan1/PanDerm; the names of
-the checkpoint's tensors and the network's settings from the model file of a public copy of it.
+Source: Yan et al., Nature Medicine 31, 2691-2702, 2025. Read: abstract and README; the names of the
+checkpoint's tensors and the network's settings from the model file of a public copy of it.
 
-Simplifications
----------------
+Simplifications:
+
 - The network is timm's ViT with the file's weights: fixed sine-cosine positions, layer scale,
   biases on queries and values but not on keys. Its last ``[CLS]`` is the feature, in both regimes;
   the authors' fine-tuning may average the patches instead.

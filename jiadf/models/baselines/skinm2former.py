@@ -5,19 +5,15 @@ the two other modalities. Then a learned query a class gathers evidence from all
 queries attend to each other, so that what speaks for one label is heard by the others; a linear map
 of its own turns each query into its logit.
 
-Source
-------
-Zhang, Xie, Wang, Avery, Hull and Carneiro, *A novel perspective for multi-modal multi-label skin
-lesion classification*, WACV 2025, 3549-3558 (arXiv:2409.12390). Read: abstract and introduction.
-The authors published no code.
+Source: Zhang et al., WACV 2025, 3549-3558 (arXiv:2409.12390). Read: abstract and introduction. The
+authors published no code.
 
-Simplifications
----------------
+Simplifications:
+
 - The source fuses at several stages inside a hierarchical (Swin) transformer. Here two levels of
   tri-modal attention stand on the last features of the run's backbone.
-- The source predicts eight labels of Derm7pt (diagnosis and checklist); MILK10k has one label, so
-  the queries are the eleven classes, the loss is the shared one, and the source's loss for
-  imbalanced multi-label learning is left out.
+- The source predicts eight labels of Derm7pt; MILK10k has one, so the queries are the eleven
+  classes, and the source's loss for imbalanced multi-label learning is left out.
 - In the `frozen` regime an image has two tokens made of its pooled features instead of a map.
 """
 

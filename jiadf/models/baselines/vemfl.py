@@ -5,18 +5,13 @@ of images and text differ (the modality gap). Both are shifted towards each othe
 gap and put back on the sphere, then concatenated and classified by a small MLP: early fusion.
 Nothing but that MLP is trained, hence the `frozen` regime only.
 
-Source
-------
-Restrepo, Wu, Cajas, Nakayama, Celi and Lopez, *Multimodal deep learning for low-resource settings:
-a vector embedding alignment approach for healthcare applications*, medRxiv 2024.06.03.24308401
-(arXiv:2406.02601). Read: the abstract and two summaries; the authors' public repository
-dsrestrepo/Embedding-Alignment (README and ``src/alignment.py``, which belong to a follow-up).
+Source: Restrepo et al., medRxiv 2024.06.03.24308401 (arXiv:2406.02601). Read: the abstract and two
+summaries; the public repository dsrestrepo/Embedding-Alignment, which belongs to a follow-up.
 
-Simplifications
----------------
+Simplifications:
+
 - Embeddings are the run's image backbone's, not those of a foundation model.
-- The sentence's embedding is a fixed random vector a word, not a language
-  model's: it tells sentences apart but knows nothing of their meaning.
+- The sentence's embedding is a fixed random vector a word, which knows nothing of meaning.
 - The shorter embedding is padded with zeros to the longer one's width. The gap is that of the
   training lesions, and is closed in full (the source tries several shares).
 - The source's late fusion is not built.
