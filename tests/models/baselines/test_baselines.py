@@ -89,7 +89,7 @@ def test_training_lowers_the_loss(name, make, batch, loss):
         ({"method": "jif-mmfa", "decision": "joint"}, "decision belongs to method ji-adf"),
         ({"method": "vemfl", "regime": "finetune"}, "set regime to frozen"),
         ({"method": "panderm"}, "backbone_weights to the path"),
-        ({"method": "panderm", "backbone": "panderm_large"}, "takes no others"),
+        ({"method": "panderm", "backbone": "panderm_large"}, "takes its own weights alone"),
         ({"method": "panderm", "backbone_weights": "file.pth"}, "set backbone to panderm_large"),
         ({"method": "resnet"}, "ji-adf"),
     ],
