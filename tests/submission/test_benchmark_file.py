@@ -183,7 +183,7 @@ def test_all_faults_of_both_files_come_in_one_pass(csv_file):
         ("truth.csv", "not one-hot", 3),
     ]
     text = str(caught.value)
-    assert "5 faults" in text
+    assert "Faults in all: 5" in text
     assert f"{prediction}, row 2: AKIEC is 5" in text
 
 

@@ -27,5 +27,5 @@ def test_tokens_go_with_the_pooled_features(backbone, side, count):
 
 def test_a_backbone_of_two_widths_is_refused():
     encoder = ImageEncoder("mobilenetv3_small_050", "random").eval()
-    with pytest.raises(ValueError, match="set backbone_features to pooled, and backbone to"):
+    with pytest.raises(ValueError, match="set backbone to one whose pooled features"):
         encoder.tokens(torch.randn(1, 3, 64, 64))
