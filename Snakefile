@@ -31,6 +31,7 @@ rule book:
     shell:
         """
         python book/sources.py {SOURCE}
+        mkdir -p {SOURCE}/book
         cp _config.yml _toc.yml {SOURCE}/
         cp -r book/_static {input.prose} book/references.bib {SOURCE}/book/
         cp --parents {input.readmes} {SOURCE}/
