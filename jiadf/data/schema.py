@@ -1,6 +1,6 @@
 """The columns of MILK10k's tables: names, types, ranges and categories.
 
-Everything that the other modules need to know about the official tables stands here once. Three
+Everything that the other modules need to know about the official tables stands here once. Four
 `pandera <https://pandera.readthedocs.io>`_ schemas say it all, and ``jiadf.data.tables`` holds a
 file against one. The data set is described in its dataset paper, doi:10.1016/j.jid.2025.06.1594.
 """

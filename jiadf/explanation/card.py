@@ -19,7 +19,7 @@ from jiadf.data.open_image import ImageSource, open_image
 from jiadf.data.schema import CLASS_NAMES
 from jiadf.explanation.explain import Explanation
 from jiadf.explanation.grad_cam import upsample
-from jiadf.submission.lesion_prediction import NOT_A_DEVICE
+from jiadf.submission.lesion_prediction import NOT_A_DEVICE, LesionPrediction
 
 SHOWN = 8  # contributions with a row of their own
 HEAT_SIZE = 32  # pixels; what a browser makes larger
@@ -96,8 +96,7 @@ def card(
     )
     images = "".join(_image(explained, name, width, quality) for name in explained.images)
     cells = sorted({f"{h.shape[0]} x {h.shape[1]}" for h in explained.heat.values()})
-    missing = ", ".join(said.missing).replace("_", " ")
-    notes = [f"Missing: {missing}." if missing else "", about]
+    notes = [missing_words(said), about]
     notes.append(f"Images: {credit}." if credit else "")
     trust = f"Grad-CAM heat maps have {' or '.join(cells)} cells and prove nothing by themselves."
     return (
@@ -127,6 +126,25 @@ def display_image(source: ImageSource, width: int) -> Image.Image:
     image = open_image(source, width)
     image.thumbnail((width, width), Image.Resampling.LANCZOS)
     return image
+
+
+def missing_words(said: LesionPrediction) -> str:
+    """Say what the lesion lacks; nothing if it has all."""
+    missing = ", ".join(said.missing).replace("_", " ")
+    return f"Missing: {missing}." if missing else ""
+
+
+def shown_contributions(explained: Explanation) -> pd.Series:
+    """Return the largest contributions, and the sum of all others."""
+    shown, rest = explained.contributions.iloc[:SHOWN], explained.contributions.iloc[SHOWN:]
+    if len(rest):
+        shown = pd.concat([shown, pd.Series({f"{len(rest)} others together": rest.sum()})])
+    return shown
+
+
+def signed(value: float) -> str:
+    """Write a contribution with its sign."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _image(explained: Explanation, name: str, width: int, quality: int) -> str:
@@ -197,15 +215,14 @@ def _branches(explained: Explanation) -> str:
 
 
 def _contributions(explained: Explanation) -> str:
-    """Return the largest contributions, the sum of all others, and what they add up to."""
-    shown, rest = explained.contributions.iloc[:SHOWN], explained.contributions.iloc[SHOWN:]
-    if len(rest):
-        shown = pd.concat([shown, pd.Series({f"{len(rest)} others together": rest.sum()})])
+    """Return the contributions that are shown, and what they add up to."""
+    shown = shown_contributions(explained)
     scale = 50 / max(shown.abs().max(), 1e-9)
     rows = ""
     for name, value in shown.items():
-        reach, number = abs(value) * scale, f"{value:+.2f}".replace("-", "−")
-        rows += _row(name, number, *((50, reach) if value > 0 else (50 - reach, reach, "against")))
+        reach = abs(value) * scale
+        bar = (50, reach) if value > 0 else (50 - reach, reach, "against")
+        rows += _row(name, signed(value), *bar)
     said = explained.prediction
     sums = (
         f"From {explained.start:.2f}, the probability of {said.label} if everything is missing, to "

@@ -4,7 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jiadf.data.schema import CLASS_NAMES
-from jiadf.explanation.card import SHOWN, display_image, place_of
+from jiadf.explanation.card import (
+    display_image,
+    missing_words,
+    place_of,
+    shown_contributions,
+    signed,
+)
 from jiadf.explanation.explain import Explanation
 from jiadf.explanation.grad_cam import upsample
 from jiadf.plots.style import FIRST, NEUTRAL, SECOND, WIDTH
@@ -27,16 +33,12 @@ def card_figure(explained: Explanation, about: str = "") -> Figure:
         smooth = upsample(heat[None], 160)[0]
         mapped.imshow(smooth, cmap="inferno", alpha=0.2 + 0.5 * smooth, extent=extent)
     panels = {
-        "probabilities": (said.probabilities.sort_values(), "{:.2f}"),
-        f"towards (+) or away from {said.label}": (
-            explained.contributions.iloc[:SHOWN][::-1],
-            "{:+.2f}",
-        ),
+        "probabilities": (said.probabilities.sort_values(), "{:.2f}".format),
+        f"towards (+) or away from {said.label}": (shown_contributions(explained)[::-1], signed),
     }
-    for ax, (title, (values, form)) in zip(middle.subplots(1, 2), panels.items(), strict=True):
+    for ax, (title, (values, write)) in zip(middle.subplots(1, 2), panels.items(), strict=True):
         ax.barh(values.index, values, color=[SECOND if value < 0 else FIRST for value in values])
-        texts = [form.format(value).replace("-", "−") for value in values]
-        ax.bar_label(ax.containers[0], texts, padding=2, fontsize=8)
+        ax.bar_label(ax.containers[0], map(write, values), padding=2, fontsize=8)
         ax.axvline(0, color=NEUTRAL, lw=1)
         ax.set_title(title, fontsize=10)
         ax.set_xticks([])
@@ -47,10 +49,9 @@ def card_figure(explained: Explanation, about: str = "") -> Figure:
         f"{said.probabilities.max():.2f}",
         fontsize=12,
     )
-    lines = [] if said.weights is None else [f"{n} {w:.2f}" for n, w in said.weights.items()]
-    lines = [f"Branch weights: {', '.join(lines)}"] if lines else []
-    missing = ", ".join(said.missing).replace("_", " ")
-    lines += [f"Missing: {missing}."] if missing else []
-    lines += [about, NOT_A_DEVICE]
+    lines = [missing_words(said), about, NOT_A_DEVICE]
+    if said.weights is not None:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in said.weights.items())
+        lines.insert(0, f"Branch weights: {weights}")
     bottom.text(0.02, 0.95, "\n".join(filter(None, lines)), fontsize=8, va="top", linespacing=1.5)
     return figure

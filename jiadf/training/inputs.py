@@ -125,12 +125,11 @@ def _encoded(
     """Return ``stored`` views of the fixed stages' output, or features (N, ``views``, F)."""
     source, part = images, "WholeBackbone"
     if encoder.frozen_stages:
-        options["label"], part = f"{name} activations", "OtherStages"
-        source = cached_views(images, encoder, "FirstStages", stored or views, **options)
+        part, named = "OtherStages", options | {"label": f"{name} activations"}
+        source = cached_views(images, encoder, "FirstStages", stored or views, **named)
     if stored:
         return source
-    options["label"] = f"{name} features"
-    features = cached_views(source, encoder, part, views, **options)
+    features = cached_views(source, encoder, part, views, label=f"{name} features", **options)
     return np.stack(features.arrays, axis=1)
 
 
