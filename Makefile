@@ -71,7 +71,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 
 lock:
 	$(LOCK) pyproject.toml --extra book --extra dev -o requirements.lock
-	printf 'setuptools\nwheel\n' | $(LOCK) - -c requirements.lock -o requirements-build.lock
+	printf 'setuptools\nsetuptools-scm\nwheel\n' | $(LOCK) - -c requirements.lock -o requirements-build.lock
 
 clean:
 	rm -rf _build .snakemake runs/executed
