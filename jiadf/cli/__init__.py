@@ -163,6 +163,10 @@ def record_command(
     partial: Annotated[
         bool, Option("--partial", help="Leave out systems with unfinished runs.")
     ] = False,
+    views: Annotated[
+        int, Option(min=1, help="Views of each image to average (1: as the runs predicted).")
+    ] = 1,
+    cache: CacheOption = None,
     override: OverrideOption = None,
 ) -> None:
     """Record the predictions of a grid's finished runs, for pages to compute from.
@@ -175,11 +179,11 @@ def record_command(
     from jiadf.training.record import lesion_table, record_grid_predictions
 
     folder = results_folder() if out is None else out
-    lesions = read_lesions(data, "training", image_files=False)
+    lesions = read_lesions(data, "training", image_files=views > 1)
     grid = load_grid(file, override or ())
-    table, provenance = record_grid_predictions(
-        grid, runs, lesions, branches_of or (), systems=system or None, allow_missing=partial
-    )
+    options = {"systems": system or None, "allow_missing": partial}
+    options |= {"views": views, "cache_dir": cache}
+    table, provenance = record_grid_predictions(grid, runs, lesions, branches_of or (), **options)
     write_lesions(folder, lesion_table(lesions, data))
     written = write_predictions(folder, name, table, provenance)
     for left_out, reason in provenance.get("not_recorded", {}).items():

@@ -1,7 +1,8 @@
 """Probabilities for lesions: what a network says of inputs, and as a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,17 @@ from torch.utils.data import DataLoader
 from jiadf.config import Parameters
 from jiadf.data.batches import Inputs, LesionDataset, whole_batch
 from jiadf.data.schema import CLASSES
-from jiadf.training.inputs import resolve_device, resolve_precision
+from jiadf.training.inputs import (
+    Shared,
+    image_streams,
+    prepare_inputs,
+    resolve_device,
+    resolve_precision,
+)
 from jiadf.training.network import build_network, load_weights
 from jiadf.training.run_folder import Run
+
+TURNED_VIEWS = 8  # of an image without resampling it
 
 
 @dataclass(frozen=True)
@@ -85,3 +94,54 @@ def prediction_table(
     for branch, logits in prediction.logits.items() if branches else ():
         table[[f"{branch}_{code}" for code in CLASSES]] = softmax(logits.astype(np.float64), axis=1)
     return table
+
+
+def mean_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Average tables of the same lesions; only their probabilities if other columns differ."""
+    same = all(table.columns.equals(tables[0].columns) for table in tables)
+    columns = list(tables[0].columns) if same else list(CLASSES)
+    values = np.mean([table[columns].to_numpy() for table in tables], axis=0)
+    return pd.DataFrame(values, tables[0].index, columns)
+
+
+def turned(images: np.ndarray, view: int) -> np.ndarray:
+    """Return one of the eight turned and mirrored views of images (N, S, S, 3); 0 is themselves.
+
+    The answer shares the memory of `images`: a memory-mapped file is not read.
+    """
+    mirrored = images[:, :, ::-1] if view >= 4 else images
+    return np.rot90(mirrored, view % 4, axes=(1, 2))
+
+
+def predict_views(
+    run: Run,
+    lesions: pd.DataFrame,
+    cache_dir: str | Path | None,
+    views: int,
+    *,
+    rows: Sequence[int] | np.ndarray | None = None,
+    progress: bool = True,
+    shared: Shared | None = None,
+) -> list[Prediction]:
+    """Return what a finished run says of some rows of lesions in each of several views.
+
+    In the `frozen` regime these are the cached views, the image itself first
+    (:mod:`jiadf.training.features`); in `finetune` the image turned by quarters, then its mirror
+    image turned by quarters: at most eight, else a ``ValueError``. A run without images has one.
+    """
+    frozen = run.parameters.regime == "frozen"
+    if views > TURNED_VIEWS and not frozen:
+        raise ValueError(f"views is {views}; a finetune run has {TURNED_VIEWS} of an image.")
+    count = views if image_streams(run.parameters) else 1
+    options = {"views": count if frozen else 1, "progress": progress, "shared": shared}
+    inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, **options)
+    network = load_network(run, inputs)
+    predictions = []
+    for view in range(count):
+        streams = {
+            name: array[:, [view]] if frozen else turned(array, view)
+            for name, array in inputs.streams.items()
+        }
+        seen = replace(inputs, streams=streams)
+        predictions.append(predict_inputs(network, seen, run.parameters, rows))
+    return predictions

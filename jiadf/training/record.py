@@ -1,6 +1,7 @@
 """Make a record of predictions from the run folders of a grid; ``jiadf record`` does it.
 
-Each finished run left ``predictions.csv``; here its scored lesions are put together.
+Each finished run left ``predictions.csv``; here its scored lesions are put together, or predicted
+anew in several views.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from jiadf.data.tables import read_table
 from jiadf.evaluation.schema import BRANCHES, RecordError, branch_columns
 from jiadf.training.grid import Grid, GridRun
 from jiadf.training.inputs import table_fingerprint
+from jiadf.training.predict import mean_table, predict_views, prediction_table
 from jiadf.training.run_folder import Run
 
 DIAGNOSIS = ["diagnosis_full", "diagnosis_confirm_type"]
@@ -53,11 +55,15 @@ def record_grid_predictions(
     *,
     systems: Iterable[str] | None = None,
     allow_missing: bool = False,
+    views: int = 1,
+    cache_dir: str | Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Put the scored predictions of a grid's runs, trained on `lesions`, together.
 
     Only `systems` if given, and the `branches` of these. With `allow_missing`, systems with a run
-    that is not finished stand in the provenance under ``not_recorded``, with the reason.
+    that is not finished stand in the provenance under ``not_recorded``, with the reason. With more
+    than one of the `views` of :func:`jiadf.training.predict.predict_views`, their mean is recorded,
+    for which `lesions` need their images, or `cache_dir` what was computed from them.
 
     Raises
     ------
@@ -84,9 +90,21 @@ def record_grid_predictions(
     data = table_fingerprint(lesions)
     for run in runs:
         _check_run(run, data)
-    tables = [_scored(run, grid.scored_part, run.system in with_branches) for run in runs]
-    left_out = {"not_recorded": unfinished} if unfinished else {}
-    return pd.concat(tables, ignore_index=True), record_provenance(grid, runs) | left_out
+    tables, shared = [], {}
+    for run in runs:
+        table = Run(run.path).predictions
+        table = table[table["split"] == grid.scored_part]
+        if views > 1:
+            rows = lesions.index.get_indexer(table.index)
+            seen = predict_views(
+                Run(run.path), lesions, cache_dir, views, rows=rows, shared=shared, progress=False
+            )
+            chosen = lesions.loc[table.index]
+            table = mean_table([prediction_table(chosen, one, branches=True) for one in seen])
+        tables.append(_scored(run, table, run.system in with_branches))
+    more = {"views": views} if views > 1 else {}
+    more |= {"not_recorded": unfinished} if unfinished else {}
+    return pd.concat(tables, ignore_index=True), record_provenance(grid, runs) | more
 
 
 def _unfinished(runs: Sequence[GridRun]) -> dict[str, str]:
@@ -118,10 +136,8 @@ def _check_run(run: GridRun, data: str) -> None:
         )
 
 
-def _scored(run: GridRun, part: str, with_branches: bool) -> pd.DataFrame:
-    """Return the scored rows of a run with the columns of a record."""
-    table = Run(run.path).predictions
-    table = table[table["split"] == part]
+def _scored(run: GridRun, table: pd.DataFrame, with_branches: bool) -> pd.DataFrame:
+    """Return what a run says of its scored lesions with the columns of a record."""
     columns = list(CLASSES)
     if with_branches:
         there = [name for name in BRANCHES if set(branch_columns(name)) <= set(table.columns)]

@@ -7,14 +7,9 @@ import pandas as pd
 import pytest
 
 from jiadf.data.schema import CLASSES
-from jiadf.submission.ensemble import (
-    TURNED_VIEWS,
-    find_runs,
-    predict_ensemble,
-    turned,
-)
+from jiadf.submission.ensemble import find_runs, predict_ensemble
 from jiadf.training.inputs import prepare_inputs
-from jiadf.training.predict import prediction_table
+from jiadf.training.predict import TURNED_VIEWS, prediction_table, turned
 from jiadf.training.run_folder import Run, RunError
 from jiadf.training.trainer import train
 from tests.conftest import predict_inputs

@@ -12,6 +12,7 @@ from jiadf.config import ParameterError
 from jiadf.data.schema import CLASSES
 from jiadf.evaluation.predictions import load_lesions, load_predictions, models
 from jiadf.evaluation.schema import RecordError, branch_columns
+from jiadf.submission.ensemble import predict_ensemble
 from jiadf.training.grid import load_grid, run_grid
 from jiadf.training.record import lesion_table, record_grid_predictions
 from jiadf.training.run_folder import Run
@@ -109,6 +110,25 @@ def test_branches_are_recorded_of_the_systems_wanted(copy, lesions):
     alone, _ = record_grid_predictions(grid, runs, lesions, ["M"], systems=["M"])
     assert [c for c in alone if c.startswith("weight_")] == []  # one head has no gate
     assert alone[branch_columns("joint")].notna().all(axis=None)
+
+
+def test_several_views_are_recorded_as_their_mean(copy, milk10k, lesions, cache_dir):
+    grid, runs = copy
+    options = {"systems": ["ji-adf"], "views": 2, "cache_dir": cache_dir}
+    table, provenance = record_grid_predictions(grid, runs, lesions, ["ji-adf"], **options)
+    assert provenance["views"] == 2
+    assert table[branch_columns("joint")].notna().all(axis=None)
+    table = table.query("seed == 1 and fold == 2").set_index("lesion_id")
+    run = Run(runs / "ji-adf" / "seed1-fold2")
+    options = {"views": 2, "only": list(table.index), "progress": False}
+    wanted = predict_ensemble([run], lesions, cache_dir, **options)
+    np.testing.assert_allclose(table[list(CLASSES)], wanted[list(CLASSES)], atol=1e-12)
+    assert (
+        np.abs(table[list(CLASSES)] - run.predictions.loc[table.index, list(CLASSES)]).max(
+            axis=None
+        )
+        > 1e-4
+    )
 
 
 def change_branches(run, keep):
