@@ -2,8 +2,8 @@
 
     python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
 
-The run must have left fold 0 out, of which the embedded sample is a part, and have been trained on
-images end to end. Weights become 16-bit floats; the README tells the scores on the lesions of fold
+The run must be one of ``params/best.yaml`` that left fold 0 out, of which the embedded sample is a
+part. Weights become 16-bit floats; the README tells the scores on the lesions of fold
 0, and what is left of them without one modality. The folder is written whole or not at all.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from jiadf.config import to_yaml
+from jiadf.config import load_parameters, to_yaml
 from jiadf.data.batches import Inputs
 from jiadf.data.read import read_lesions
 from jiadf.data.sample import read_sample
@@ -27,6 +27,7 @@ from jiadf.model import Model
 from jiadf.training.predict import predict_inputs
 from jiadf.training.run_folder import Run
 
+BEST = Path(__file__).parents[1] / "params" / "best.yaml"
 KEPT = ("encoder.json", "history.csv", "environment.json")
 SCORES = {
     "macro_ap": "macro AP", "macro_auc": "macro AUC", "macro_f1": "macro-F1",
@@ -38,8 +39,7 @@ README = """# The trained model
 MILK10k (commit `{commit}`, {device}, {minutes:.0f} minutes):
 
 ```bash
-jiadf train --data MILK10K --run RUN --params params/finetune.yaml \\
-    {changes}
+jiadf train --data MILK10K --run RUN --params params/best.yaml -p test_fold=0 -p val_fold=null
 python book/package_model.py RUN --data MILK10K --out jiadf/pretrained
 ```
 
@@ -96,8 +96,9 @@ def main() -> None:
     arguments = parser.parse_args()
     run, p = Run(arguments.run), Run(arguments.run).parameters
     parts, lesions = run.predictions["split"], read_lesions(arguments.data, "training")
-    if p.test_fold != 0 or p.val_fold is not None or p.regime != "finetune":
-        parser.error(f"{arguments.run}: give a finetune run with test_fold=0 and no val_fold.")
+    theirs = load_parameters(BEST, ["test_fold=0", "val_fold=null"])
+    if p != theirs:
+        parser.error(f"{arguments.run}: was not trained as {BEST} says, without fold 0.")
     if not (parts[read_sample().index] == "test").all():
         parser.error(f"{arguments.run}: lesions of the sample took part in its training.")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +117,6 @@ def main() -> None:
         Run(folder).finish(run.metrics)
         model, environment = Model(folder), run.environment
         test = lesions.loc[parts.index[parts == "test"]]
-        changes = {"modality_dropout": p.modality_dropout, "gate_entropy": p.gate_entropy}
-        changes |= {"share_backbone": str(p.share_backbone).lower(), "test_fold": 0}
-        changes |= {"val_fold": "null"}
         backbones = f"one `{p.backbone}` for both images" if p.share_backbone else (
             f"two `{p.backbone}`"
         )  # fmt: skip
@@ -126,7 +124,6 @@ def main() -> None:
             network=f"JI-ADF, {backbones} at {p.image_size} pixels,",
             train=(parts == "train").sum(),
             test=len(test),
-            changes=" ".join(f"-p {name}={value}" for name, value in changes.items()),
             commit=environment["git_commit"][:8],
             device=f"{environment['device']}, {environment['threads']} thread",
             minutes=environment["seconds"] / 60,

@@ -36,7 +36,8 @@ def trained(tmp_path_factory):
     return run, lesions[(run.predictions["split"] == "test").to_numpy()]
 
 
-def package(run, out, monkeypatch, sample):
+def package(run, out, monkeypatch, sample, recipe=None):
+    monkeypatch.setattr(tool, "BEST", recipe or run.path / "config.yaml")
     monkeypatch.setattr(tool, "read_sample", lambda: sample)
     arguments = [str(FILE), str(run.path), "--data", str(sample_dir()), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -67,4 +68,12 @@ def test_a_run_that_saw_the_sample_is_not_packaged(trained, tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         package(run, tmp_path / "model", monkeypatch, read_lesions(sample_dir()))
     assert "lesions of the sample took part" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_run_of_another_recipe_is_not_packaged(trained, tmp_path, monkeypatch, capsys):
+    run, test = trained
+    with pytest.raises(SystemExit):
+        package(run, tmp_path / "model", monkeypatch, test, tool.BEST)
+    assert "was not trained as" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
