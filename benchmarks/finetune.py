@@ -37,6 +37,7 @@ from timm.layers import Conv2dSame
 
 from jiadf.config import Parameters, load_parameters
 from jiadf.data.batches import Inputs
+from jiadf.data.metadata import MetadataEncoder
 from jiadf.data.schema import CLASSES
 from jiadf.memory import keep_freed_memory
 from jiadf.models.depthwise import FastDepthwiseConv2d
@@ -57,7 +58,8 @@ def made_up_inputs(lesions: int, size: int) -> Inputs:
     rng = np.random.default_rng(0)
     shape = (lesions, size, size, 3)
     streams = {n: rng.integers(0, 256, shape, np.uint8) for n in ("clinical", "dermoscopic")}
-    metadata = rng.normal(size=(lesions, 40)).astype(np.float32)
+    width = len(MetadataEncoder(True, {}, {}).columns)
+    metadata = rng.normal(size=(lesions, width)).astype(np.float32)
     target = np.arange(lesions) % len(CLASSES)
     return Inputs(streams, metadata, target, {f"{name}_images": name for name in streams})
 
@@ -101,7 +103,7 @@ def bare_loop(trainer: Trainer, steps: int, fast_gradients: bool = True) -> Call
         batch["target"] = torch.tensor(inputs.target[rows], device=device)
         for name, module in network.image_encoders.items():
             pixels = torch.tensor(inputs.streams[name][rows], device=device)
-            batch[name] = module.normalise(pixels)
+            batch[name] = module.normalise(pixels.permute(0, 3, 1, 2))
         ready.append(batch)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
 
@@ -141,7 +143,8 @@ def measure(parameters: Parameters, steps: int, rounds: int) -> dict[str, list[f
             name = "bare network, PyTorch's own depthwise gradients"
             loops[name] = bare_loop(trainer(inputs, pixels), steps, fast_gradients=False)
         if parameters.frozen_stages:
-            cached = parameters.model_copy(update={"activation_views": 2})
+            changes = {"activation_views": 2, "backbone_weights": "auto"}
+            cached = parameters.model_copy(update=changes)
             passes["cached activations"] = trainer(made_up_activations(inputs, first), cached)
         for number in range(rounds + 1):
             jobs = {name: (loop, trained) for name, loop in loops.items()}
@@ -181,7 +184,7 @@ def main() -> None:
     parser.add_argument("--lesions", type=int, default=5240, help="with --grid: lesions to split")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    given = ["backbone_weights=random", "val_fold=1", *arguments.override]
+    given = ["backbone_weights=random", "activation_views=0", "val_fold=1", *arguments.override]
     parameters = load_parameters(arguments.params, given)
     rates = measure(parameters, arguments.steps, arguments.rounds)
     device = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
