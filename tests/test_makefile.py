@@ -79,11 +79,8 @@ def test_every_locked_package_has_a_hash_and_so_has_what_builds():
         locked[name] = dict(entry.split()[0].split("==") for entry in entries)
     builds, all_of_it = locked["requirements-build.lock"], locked["requirements.lock"]
     assert all(all_of_it.get(name, version) == version for name, version in builds.items())
-    assert (
-        "setuptools-scm" in builds
-    )  # zipfile-deflate64, which has no wheel, takes its version from it
+    # zipfile-deflate64, which has no wheel, takes its version from it.
+    assert "setuptools-scm" in builds
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert (
-        dict(one.split("==") for one in project["build-system"]["requires"]).items()
-        <= builds.items()
-    )
+    wanted = dict(one.split("==") for one in project["build-system"]["requires"])
+    assert wanted.items() <= builds.items()

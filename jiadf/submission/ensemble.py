@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from jiadf.training.inputs import Shared
-from jiadf.training.predict import mean_table, predict_views, prediction_table
+from jiadf.training.predict import mean_table, predict_views
 from jiadf.training.run_folder import Run, RunError
 
 
@@ -81,12 +81,7 @@ def predict_ensemble(
         If a `finetune` run is to see more than eight views.
     """
     chosen = lesions if only is None else lesions.loc[list(only)]
-    rows = lesions.index.get_indexer(chosen.index)
     shared: Shared = {}
-    means = []
-    for run in runs:
-        predictions = predict_views(
-            run, lesions, cache_dir, views, rows=rows, progress=progress, shared=shared
-        )
-        means.append(mean_table([prediction_table(chosen, seen) for seen in predictions]))
-    return mean_table(means)
+    options = {"rows": lesions.index.get_indexer(chosen.index)}
+    options |= {"progress": progress, "shared": shared}
+    return mean_table([predict_views(run, lesions, cache_dir, views, **options) for run in runs])

@@ -122,8 +122,9 @@ def predict_views(
     rows: Sequence[int] | np.ndarray | None = None,
     progress: bool = True,
     shared: Shared | None = None,
-) -> list[Prediction]:
-    """Return what a finished run says of some rows of lesions in each of several views.
+    branches: bool = False,
+) -> pd.DataFrame:
+    """Return a :func:`prediction_table` of some rows of lesions, a finished run's mean over views.
 
     In the `frozen` regime these are the cached views, the image itself first
     (:mod:`jiadf.training.features`); in `finetune` the image turned by quarters, then its mirror
@@ -136,12 +137,14 @@ def predict_views(
     options = {"views": count if frozen else 1, "progress": progress, "shared": shared}
     inputs = prepare_inputs(lesions, run.encoder, run.parameters, cache_dir, **options)
     network = load_network(run, inputs)
-    predictions = []
+    chosen = lesions if rows is None else lesions.iloc[rows]
+    tables = []
     for view in range(count):
         streams = {
             name: array[:, [view]] if frozen else turned(array, view)
             for name, array in inputs.streams.items()
         }
         seen = replace(inputs, streams=streams)
-        predictions.append(predict_inputs(network, seen, run.parameters, rows))
-    return predictions
+        prediction = predict_inputs(network, seen, run.parameters, rows)
+        tables.append(prediction_table(chosen, prediction, branches=branches))
+    return mean_table(tables)

@@ -19,7 +19,7 @@ from jiadf.data.tables import read_table
 from jiadf.evaluation.schema import BRANCHES, RecordError, branch_columns
 from jiadf.training.grid import Grid, GridRun
 from jiadf.training.inputs import table_fingerprint
-from jiadf.training.predict import mean_table, predict_views, prediction_table
+from jiadf.training.predict import predict_views
 from jiadf.training.run_folder import Run
 
 DIAGNOSIS = ["diagnosis_full", "diagnosis_confirm_type"]
@@ -92,15 +92,12 @@ def record_grid_predictions(
         _check_run(run, data)
     tables, shared = [], {}
     for run in runs:
-        table = Run(run.path).predictions
-        table = table[table["split"] == grid.scored_part]
+        made = Run(run.path)
+        table = made.predictions.query("split == @grid.scored_part")
         if views > 1:
-            rows = lesions.index.get_indexer(table.index)
-            seen = predict_views(
-                Run(run.path), lesions, cache_dir, views, rows=rows, shared=shared, progress=False
-            )
-            chosen = lesions.loc[table.index]
-            table = mean_table([prediction_table(chosen, one, branches=True) for one in seen])
+            options = {"rows": lesions.index.get_indexer(table.index), "shared": shared}
+            options |= {"branches": True, "progress": False}
+            table = predict_views(made, lesions, cache_dir, views, **options)
         tables.append(_scored(run, table, run.system in with_branches))
     more = {"views": views} if views > 1 else {}
     more |= {"not_recorded": unfinished} if unfinished else {}
