@@ -13,7 +13,6 @@ device: for research and teaching only.
 import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,20 @@ import pandas as pd
 
 from jiadf.data.batches import Inputs
 from jiadf.data.metadata import MONET_COLUMNS
-from jiadf.data.open_image import ImageSource, decode
+from jiadf.data.open_image import ImageSource
 from jiadf.data.schema import LESION_COLUMNS
 from jiadf.submission.lesion_prediction import (
     NOT_A_DEVICE,
     LesionPrediction,
     lesion_prediction,
 )
-from jiadf.submission.own_images import InputError, OwnLesions, make_lesions, read_own_images
+from jiadf.submission.own_images import (
+    InputError,
+    OwnLesions,
+    decode_all,
+    make_lesions,
+    read_own_images,
+)
 from jiadf.training.inputs import image_streams, targets
 from jiadf.training.predict import Prediction, load_network, predict_inputs, prediction_table
 from jiadf.training.run_folder import Run, RunError
@@ -140,16 +145,13 @@ class Model:
 
         A lesion whose ``clinical_path`` or ``dermoscopic_path`` is NaN lacks that image.
         """
-        size = self.parameters.image_size
-        pixels, missing = {}, {}
-        with ThreadPoolExecutor() as pool:
-            for name in image_streams(self.parameters):
-                paths = lesions[f"{name}_path"]
-                missing[name] = paths.isna().to_numpy()
-                pixels[name] = np.zeros((len(paths), size, size, 3), np.uint8)
-                decoded = pool.map(lambda path: decode(path, size), paths.dropna())
-                for row, image in zip(np.flatnonzero(~missing[name]), decoded, strict=True):
-                    pixels[name][row] = image
+        sources = {
+            name: [None if pd.isna(path) else path for path in lesions[f"{name}_path"]]
+            for name in image_streams(self.parameters)
+        }
+        pixels, missing, failed = decode_all(sources, self.parameters.image_size)
+        for error in failed.values():
+            raise error
         return self.own_inputs(OwnLesions(lesions, pixels, missing))
 
     def own_inputs(self, own: OwnLesions) -> Inputs:

@@ -28,6 +28,7 @@ from jiadf.explanation.network import ExplainableNetwork, feature_maps
 from jiadf.model import Model
 from jiadf.submission.lesion_prediction import LesionPrediction, lesion_prediction
 from jiadf.submission.own_images import OwnLesions
+from jiadf.training.inputs import image_streams
 
 _COLUMNS = {field_of(column): column for column in (*LESION_COLUMNS, *MONET_COLUMNS)}
 _COLUMNS["age"] = "age_approx"
@@ -62,19 +63,20 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
     ``model.own_inputs``. A network that cannot be explained is a
     :class:`jiadf.explanation.network.ExplanationError`.
     """
-    network = ExplainableNetwork(model.network)
     prediction = model.predict_inputs(inputs)
     classes = prediction.posterior.argmax(1)
-    lacks = np.stack([inputs.missing[name] for name in network.streams], axis=1)  # (N, streams)
+    streams = image_streams(model.parameters)
+    lacks = np.stack([inputs.missing[name] for name in streams], axis=1)  # (N, streams)
     explained: dict[int, Explanation] = {}
     for pattern in np.unique(lacks, axis=0):
         rows = np.flatnonzero((lacks == pattern).all(axis=1))
-        network.lacking = tuple(np.array(network.streams)[pattern])
-        present = [name for name in network.streams if name not in network.lacking]
+        absent = dict(zip(streams, pattern, strict=True))
+        present = [name for name in streams if not absent[name]]
+        network = ExplainableNetwork(model.network, [name for name in streams if absent[name]])
         heat, start, contributions = _causes(network, model, inputs, rows, classes[rows])
         for place, row in enumerate(rows):
             lesion = lesions.iloc[row]
-            missing = {name: inputs.missing[name][[row]] for name in network.streams}
+            missing = {name: inputs.missing[name][[row]] for name in streams}
             lacking = OwnLesions(lesions.iloc[[row]], {}, missing).lacking()
             paths = {name: lesion[f"{name}_path"] for name in present}
             explained[row] = Explanation(

@@ -14,7 +14,7 @@ Lesions must have all that the network reads: both images, if it reads both.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,10 +41,9 @@ class ExplainableNetwork(nn.Module):
     that all lesions lack: their features are zeros.
     """
 
-    lacking: tuple[str, ...] = ()
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, lacking: Sequence[str] = ()) -> None:
         super().__init__()
+        self.lacking = lacking
         if not isinstance(network, JIADF):
             raise ExplanationError(
                 f"this is a {type(network).__name__}, whose gradients take other ways: explain a "

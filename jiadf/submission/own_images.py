@@ -27,7 +27,7 @@ import pandas as pd
 from jiadf.data import faults as kinds
 from jiadf.data.faults import DataError, Fault, format_faults
 from jiadf.data.metadata import MONET_COLUMNS
-from jiadf.data.open_image import ImageError, decode
+from jiadf.data.open_image import ImageError, ImageSource, decode
 from jiadf.data.schema import IMAGE_TYPES, own_schema
 from jiadf.data.tables import MISSING, check_cells, read_cells
 
@@ -126,9 +126,18 @@ def make_lesions(
         blind = cells.index[cells[list(IMAGE_TYPES)].isna().all(axis=1)]
         faults += [Fault(kinds.MISSING_VALUE, file, row, message, remedy) for row in blind]
     table, wrong = check_cells(cells, own_schema, file, found)
-    pixels, missing, broken = _decode_all(cells, size, file, folder)
-    if faults := sorted([*faults, *wrong, *broken], key=lambda fault: fault.row or 0):
-        raise InputError(faults)
+    faults += wrong
+    sources = {name: [_located(cell, folder) for cell in cells[name]] for name in IMAGE_TYPES}
+    pixels, missing, failed = decode_all(sources, size)
+    for (row, name), error in failed.items():
+        given, remedy = cells[name].iat[row], error.remedy
+        shown = f"{name} is {os.fspath(given)!r}:" if _is_path(given) else name
+        if error.kind == kinds.MISSING_IMAGE and folder != Path():
+            remedy += f", which begins at {str(folder)!r}"
+        message = f"{shown} {error.message}"
+        faults.append(Fault(error.kind, file, cells.index[row], message, remedy))
+    if faults:
+        raise InputError(sorted(faults, key=lambda fault: fault.row or 0))
     return OwnLesions(_lay_out(table, cells, folder), pixels, missing)
 
 
@@ -156,36 +165,38 @@ def _cell(name: str, cell: Any) -> Any:
     return None if text in MISSING else text
 
 
-def _decode_all(
-    cells: pd.DataFrame, size: int, file: str, folder: Path
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Fault]]:
-    """Return pixels, what is missing, and faults; threads decode, which releases the lock."""
-    shape = (len(cells), size, size, 3)
-    pixels = {name: np.zeros(shape, np.uint8) for name in IMAGE_TYPES}
-    missing = {name: cells[name].isna().to_numpy() for name in IMAGE_TYPES}
-    jobs = [(n, row) for row in range(len(cells)) for n in IMAGE_TYPES if not missing[n][row]]
+def decode_all(
+    sources: Mapping[str, Sequence[ImageSource | None]], size: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[tuple[int, str], ImageError]]:
+    """Decode the images of N lesions by image type, in threads; None is missing.
 
-    def fill(job: tuple[str, int]) -> Fault | None:
-        name, row = job
-        source = cells[name].iat[row]
-        path = _path(source, folder)
+    Returns, by image type, pixels uint8 (N, S, S, 3), zeros where there are none, and what is
+    missing, bool (N,); and by row and image type why an image could not be read.
+    """
+    missing = {n: np.array([image is None for image in of], bool) for n, of in sources.items()}
+    pixels = {n: np.zeros((len(rows), size, size, 3), np.uint8) for n, rows in missing.items()}
+    jobs = [(row, n) for n, rows in missing.items() for row in np.flatnonzero(~rows).tolist()]
+
+    def fill(job: tuple[int, str]) -> ImageError | None:
+        row, name = job
         try:
-            pixels[name][row] = decode(source if path is None else path, size)
+            pixels[name][row] = decode(sources[name][row], size)
         except ImageError as error:
-            shown = name if path is None else f"{name} is {os.fspath(source)!r}:"
-            remedy = error.remedy
-            if error.kind == kinds.MISSING_IMAGE and folder != Path():
-                remedy += f", which begins at {str(folder)!r}"
-            return Fault(error.kind, file, cells.index[row], f"{shown} {error.message}", remedy)
+            return error
         return None
 
-    with ThreadPoolExecutor() as pool:
-        return pixels, missing, [fault for fault in pool.map(fill, jobs) if fault]
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        errors = zip(jobs, pool.map(fill, jobs), strict=True)
+        return pixels, missing, {job: error for job, error in errors if error}
 
 
-def _path(source: Any, folder: Path) -> Path | None:
-    """Return an image's path, None if it is no file but the image itself."""
-    return folder / source if isinstance(source, (str, os.PathLike)) else None
+def _is_path(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike))
+
+
+def _located(source: Any, folder: Path) -> Any:
+    """Return the path of an image whose path begins at a folder, or the image itself."""
+    return folder / source if _is_path(source) else source
 
 
 def _lay_out(table: pd.DataFrame, cells: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -193,8 +204,8 @@ def _lay_out(table: pd.DataFrame, cells: pd.DataFrame, folder: Path) -> pd.DataF
     index = pd.Index(table["lesion_id"], dtype=object)
     lesions = table.drop(columns="lesion_id").set_axis(index).rename(columns=FIELDS)
     for kind in IMAGE_TYPES:
-        paths = [_path(source, folder) for source in cells[kind]]
-        lesions[f"{kind}_path"] = [None if path is None else str(path.absolute()) for path in paths]
+        paths = [folder / source if _is_path(source) else None for source in cells[kind]]
+        lesions[f"{kind}_path"] = [path and str(path.absolute()) for path in paths]
     for name in ("sex", "site", *(f"{kind}_path" for kind in IMAGE_TYPES)):
         lesions[name] = pd.Series(lesions[name].tolist(), lesions.index, str)
     return lesions
