@@ -169,6 +169,17 @@ def test_what_a_phone_cannot_show_whole_scrolls(visit):
     assert min(left) >= 0
 
 
+def test_line_art_scrolls_on_a_phone_and_says_so(visit):
+    page = visit("book/intro")
+    page.set_viewport_size({"width": 390, "height": 800})
+    hidden, told = page.locator('figure:has(img[src$=".svg"])').first.evaluate(
+        "figure => [figure.scrollWidth - figure.clientWidth,"
+        " getComputedStyle(figure.querySelector('figcaption'), '::before').content]"
+    )
+    assert hidden > 0
+    assert "Swipe" in told
+
+
 @pytest.mark.parametrize("entry", ["notebooks/02_mmfa", "book/paper_and_book"])
 def test_equations_are_typeset(visit, entry):
     page = visit(entry)
