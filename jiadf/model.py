@@ -150,8 +150,8 @@ class Model:
             for name in image_streams(self.parameters)
         }
         pixels, missing, failed = decode_all(sources, self.parameters.image_size)
-        for error in failed.values():
-            raise error
+        if failed:
+            raise next(iter(failed.values()))
         return self.own_inputs(OwnLesions(lesions, pixels, missing))
 
     def own_inputs(self, own: OwnLesions) -> Inputs:

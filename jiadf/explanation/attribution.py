@@ -43,7 +43,7 @@ def integrated_gradients(
         Each stream's total (N,), ``metadata`` (N, D) a column, and ``gap`` (N,): what the numerical
         integration in 32 steps misses of the score's difference from the baseline.
     """
-    names = network.streams
+    names = tuple(features)
 
     def score(*values: Tensor) -> Tensor:
         scores = network.scores(dict(zip(names, values, strict=False)), values[-1], output)

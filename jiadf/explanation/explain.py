@@ -28,7 +28,6 @@ from jiadf.explanation.network import ExplainableNetwork, feature_maps
 from jiadf.model import Model
 from jiadf.submission.lesion_prediction import LesionPrediction, lesion_prediction
 from jiadf.submission.own_images import OwnLesions
-from jiadf.training.inputs import image_streams
 
 _COLUMNS = {field_of(column): column for column in (*LESION_COLUMNS, *MONET_COLUMNS)}
 _COLUMNS["age"] = "age_approx"
@@ -63,20 +62,18 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
     ``model.own_inputs``. A network that cannot be explained is a
     :class:`jiadf.explanation.network.ExplanationError`.
     """
+    network = ExplainableNetwork(model.network)
     prediction = model.predict_inputs(inputs)
     classes = prediction.posterior.argmax(1)
-    streams = image_streams(model.parameters)
-    lacks = np.stack([inputs.missing[name] for name in streams], axis=1)  # (N, streams)
+    lacks = np.stack([inputs.missing[name] for name in network.streams], axis=1)  # (N, streams)
     explained: dict[int, Explanation] = {}
     for pattern in np.unique(lacks, axis=0):
         rows = np.flatnonzero((lacks == pattern).all(axis=1))
-        absent = dict(zip(streams, pattern, strict=True))
-        present = [name for name in streams if not absent[name]]
-        network = ExplainableNetwork(model.network, [name for name in streams if absent[name]])
-        heat, start, contributions = _causes(network, model, inputs, rows, classes[rows])
+        present = [n for n, lacks_it in zip(network.streams, pattern, strict=True) if not lacks_it]
+        heat, start, contributions = _causes(network, model, inputs, present, rows, classes[rows])
         for place, row in enumerate(rows):
             lesion = lesions.iloc[row]
-            missing = {name: inputs.missing[name][[row]] for name in streams}
+            missing = {name: inputs.missing[name][[row]] for name in network.streams}
             lacking = OwnLesions(lesions.iloc[[row]], {}, missing).lacking()
             paths = {name: lesion[f"{name}_path"] for name in present}
             explained[row] = Explanation(
@@ -86,7 +83,7 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
                     name: path if isinstance(path, str) else inputs.streams[name][row]
                     for name, path in paths.items()
                 },
-                heat={name: heat[name][place] for name in present},
+                heat={name: maps[place] for name, maps in heat.items()},
                 start=float(start[place]),
                 contributions=_ordered(contributions.iloc[place], lesion),
             )
@@ -94,16 +91,21 @@ def explain(model: Model, lesions: pd.DataFrame, inputs: Inputs) -> list[Explana
 
 
 def _causes(
-    network: ExplainableNetwork, model: Model, inputs: Inputs, rows: np.ndarray, classes: np.ndarray
+    network: ExplainableNetwork,
+    model: Model,
+    inputs: Inputs,
+    present: list[str],
+    rows: np.ndarray,
+    classes: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, pd.DataFrame]:
-    """Return heat maps, start and contributions of some lesions."""
+    """Return heat maps, start and contributions of lesions that have the images `present`."""
     metadata = np.where(inputs.missing["metadata"][rows, None], 0, inputs.metadata[rows])
-    maps = feature_maps(network, {name: inputs.streams[name][rows] for name in network.streams})
+    maps = feature_maps(network, {name: inputs.streams[name][rows] for name in present})
     heat = grad_cam(network, maps, metadata, classes)
     features = network.features(maps)
     shares = integrated_gradients(network, features, metadata, classes)
     table = by_field(shares["metadata"], model.encoder.columns)
-    for place, name in enumerate(network.streams):
+    for place, name in enumerate(present):
         table.insert(place, f"{name} image", shares[name])
     with torch.no_grad():
         nothing = {name: value[:1] * 0 for name, value in features.items()}

@@ -47,7 +47,7 @@ def grad_cam(
     classes: Sequence[int] | np.ndarray,
     output: str = FUSED,
 ) -> dict[str, np.ndarray]:
-    """Compute Grad-CAM on every image stream, float32 (N, h, w).
+    """Compute Grad-CAM on every image stream that is given, float32 (N, h, w).
 
     Each map's lowest cell is 0 and its highest 1; all are zero where no cell speaks for the class.
 
@@ -68,7 +68,7 @@ def grad_cam(
     if output == "metadata":
         raise ExplanationError("the metadata branch sees no image: explain another output.")
     result = {}
-    for stream in network.streams:
+    for stream in maps:
         if output in network.streams and output != stream:  # the other image's own branch
             result[stream] = np.zeros(maps[stream][:, 0].shape, np.float32)
             continue

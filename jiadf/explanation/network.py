@@ -14,7 +14,7 @@ Lesions must have all that the network reads: both images, if it reads both.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -37,13 +37,12 @@ class ExplainableNetwork(nn.Module):
 
     The network is trained end to end on images, as :func:`jiadf.load_model` loads it. A baseline,
     and what reads no pixels, is an ExplanationError.
-    Its own ``network`` reads features where the given one reads images. ``lacking`` names images
-    that all lesions lack: their features are zeros.
+    Its own ``network`` reads features where the given one reads images; a stream of which none are
+    given is missing.
     """
 
-    def __init__(self, network: nn.Module, lacking: Sequence[str] = ()) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.lacking = lacking
         if not isinstance(network, JIADF):
             raise ExplanationError(
                 f"this is a {type(network).__name__}, whose gradients take other ways: explain a "
@@ -87,7 +86,7 @@ class ExplainableNetwork(nn.Module):
     def features(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Pool feature maps: (B, F, h, w) -> (B, F)."""
         return {
-            name: self.backbones[name].backbone.forward_head(values) * (name not in self.lacking)
+            name: self.backbones[name].backbone.forward_head(values)
             for name, values in maps.items()
         }
 
@@ -97,8 +96,11 @@ class ExplainableNetwork(nn.Module):
         return self.features(feature_maps(self, {name: pixels}))[name][:, None].numpy()
 
     def decide(self, features: Mapping[str, Tensor], metadata: Tensor) -> NetworkOutput:
-        """Fuse and decide from features (B, F) of every stream and metadata (B, D)."""
-        return self.network({**features, "metadata": metadata})
+        """Fuse and decide from features (B, F) of some streams and metadata (B, D)."""
+        batch = {**features, "metadata": metadata}
+        for name in set(self.streams) - set(features):
+            batch[name] = metadata.new_zeros(len(metadata), self.backbones[name].num_features)
+        return self.network(batch)
 
     def scores(self, features: Mapping[str, Tensor], metadata: Tensor, output: str) -> Tensor:
         """Return what is explained, (B, K): the log posterior, or the logits of a branch."""

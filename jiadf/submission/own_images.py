@@ -131,14 +131,15 @@ def make_lesions(
     pixels, missing, failed = decode_all(sources, size)
     for (row, name), error in failed.items():
         given, remedy = cells[name].iat[row], error.remedy
-        shown = f"{name} is {os.fspath(given)!r}:" if _is_path(given) else name
+        of_file = isinstance(sources[name][row], Path)
+        shown = f"{name} is {os.fspath(given)!r}:" if of_file else name
         if error.kind == kinds.MISSING_IMAGE and folder != Path():
             remedy += f", which begins at {str(folder)!r}"
         message = f"{shown} {error.message}"
         faults.append(Fault(error.kind, file, cells.index[row], message, remedy))
     if faults:
         raise InputError(sorted(faults, key=lambda fault: fault.row or 0))
-    return OwnLesions(_lay_out(table, cells, folder), pixels, missing)
+    return OwnLesions(_lay_out(table, sources), pixels, missing)
 
 
 def _check_columns(columns: Sequence[Any], file: str) -> list[Fault]:
@@ -190,22 +191,18 @@ def decode_all(
         return pixels, missing, {job: error for job, error in errors if error}
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, (str, os.PathLike))
-
-
 def _located(source: Any, folder: Path) -> Any:
     """Return the path of an image whose path begins at a folder, or the image itself."""
-    return folder / source if _is_path(source) else source
+    return folder / source if isinstance(source, (str, os.PathLike)) else source
 
 
-def _lay_out(table: pd.DataFrame, cells: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def _lay_out(table: pd.DataFrame, sources: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Lay checked cells out as :func:`jiadf.data.read.read_lesions` does."""
     index = pd.Index(table["lesion_id"], dtype=object)
     lesions = table.drop(columns="lesion_id").set_axis(index).rename(columns=FIELDS)
     for kind in IMAGE_TYPES:
-        paths = [folder / source if _is_path(source) else None for source in cells[kind]]
-        lesions[f"{kind}_path"] = [path and str(path.absolute()) for path in paths]
+        paths = [s.absolute() if isinstance(s, Path) else None for s in sources[kind]]
+        lesions[f"{kind}_path"] = [path and str(path) for path in paths]
     for name in ("sex", "site", *(f"{kind}_path" for kind in IMAGE_TYPES)):
         lesions[name] = pd.Series(lesions[name].tolist(), lesions.index, str)
     return lesions
