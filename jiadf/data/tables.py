@@ -9,6 +9,7 @@ import difflib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from jiadf.data.schema import CLASSES
 from jiadf.files import read_regular
 
 MISSING = frozenset({"", "NA", "NaN", "nan"})  # spellings of an empty cell
-_SAVE_REMEDY = "save the table as CSV in UTF-8, or restore the official file"
+_SAVE, _FILL = "save the table as CSV in UTF-8", "give a header and a row for each lesion"
 
 
 def read_written(path: Path) -> pd.DataFrame:
@@ -31,17 +32,24 @@ def read_written(path: Path) -> pd.DataFrame:
 
 
 def read_table(path: Path, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame | None, list[Fault]]:
-    """Read a CSV file and hold it against a schema.
+    """Read an official CSV file and hold it against its schema.
 
     Returns the columns of the schema as text or float64, NaN where there is nothing of that kind,
     under their line numbers, or None if it is no table at all; and its faults, by row.
     """
-    cells, found = read_cells(path)
+    cells, faults = read_cells(path)
+    found = [replace(fault, remedy=_official_remedy(fault)) for fault in faults]
     if cells is None:
         return None, found
     table, wrong = check_cells(cells, schema, path.name, found)
     table = table.reindex(columns=list(schema.columns))
     return table, sorted([*found, *wrong], key=lambda fault: fault.row or 0)
+
+
+def _official_remedy(fault: Fault) -> str:
+    if fault.kind == kinds.MISSING_CSV:
+        return f"put the official {fault.file} into the folder, or fetch it with `jiadf download`"
+    return f"{fault.remedy}, or restore the official file"
 
 
 def check_cells(
@@ -101,12 +109,12 @@ def read_cells(path: Path) -> tuple[pd.DataFrame | None, list[Fault]]:
             continue  # a row of empty cells below a spreadsheet's last
         if len(fields) != len(header):
             message = f"has {len(fields)} fields where the header has {len(header)}"
-            unreadable(line, message, "complete the row, or restore the official file")
+            unreadable(line, message, "complete the row")
             fields = (fields + [""] * len(header))[: len(header)]
         rows[line] = [None if field.strip() in MISSING else field for field in fields]
     if not rows:
         if not found:
-            unreadable(None, "has a header but no rows", "restore the official file")
+            unreadable(None, "has a header but no rows", _FILL)
         return None, found
     cells = pd.DataFrame(list(rows.values()), list(rows), header, dtype=object)
     repeated = cells.columns.duplicated()
@@ -129,17 +137,16 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
     try:
         content = read_regular(path)
         if b"\0" in content:
-            return failed("holds zero bytes, as a workbook or UTF-16 text", _SAVE_REMEDY)
+            return failed("holds zero bytes, as a workbook or UTF-16 text", _SAVE)
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for fields in reader:
             if len(fields) > 1 or any(field.strip() for field in fields):
                 rows.append((line + 1, fields))
             line = reader.line_num
     except FileNotFoundError:
-        remedy = f"put the official {path.name} into the folder, or fetch it with `jiadf download`"
-        return failed("there is no such file", remedy, kind=kinds.MISSING_CSV)
+        return failed("there is no such file", "check the path", kind=kinds.MISSING_CSV)
     except UnicodeDecodeError as error:
-        return failed(f"is not UTF-8 text ({error.reason} at byte {error.start})", _SAVE_REMEDY)
+        return failed(f"is not UTF-8 text ({error.reason} at byte {error.start})", _SAVE)
     except OSError as error:
         remedy = "make it a plain file that you may read"
         return failed(f"cannot be read ({error.strerror})", remedy)
@@ -147,7 +154,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[
         remedy = "close every quotation mark in the row"
         return failed(f"is not valid CSV ({error})", remedy, line + 1)
     if not rows:
-        return failed("is empty", "restore the official file")
+        return failed("is empty", _FILL)
     line, header = rows[0]
     if len(header) == 1 and re.search("[;\t]", header[0]):
         remedy = "save the table with commas between the columns"

@@ -125,8 +125,7 @@ def _parse(path: str | Path, truth: bool = False, strict: bool = False) -> _Pars
     parsed = _Parsed(path, truth)
     header, rows, faults = read_rows(Path(path))
     for fault in faults:
-        remedy = "check the path" if fault.kind == kinds.MISSING_CSV else "save it as CSV in UTF-8"
-        parsed.fault(fault.kind, fault.row, fault.message, remedy)
+        parsed.fault(fault.kind, fault.row, fault.message, fault.remedy)
     if faults:
         return parsed
     if not rows:

@@ -17,7 +17,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from jiadf.data.tables import MISSING, check_cells, read_cells
 FIELDS = {"age": "age_approx", "sex": "sex", "skin_tone": "skin_tone_class", "site": "site"}
 COLUMNS = ("lesion_id", *IMAGE_TYPES, *FIELDS, *MONET_COLUMNS)
 UNKNOWN_COLUMN = "unknown column"
-_NO_ROWS = ("has no rows", "give a header and a row for each lesion")
 
 
 class InputError(DataError):
@@ -81,25 +80,16 @@ def read_own_images(table: str | os.PathLike | pd.DataFrame, size: int) -> OwnLe
         if table.index.name == "lesion_id" and "lesion_id" not in table:
             table = table.reset_index()
         rows = dict(enumerate(table.to_dict("records"), start=1))
-        found = [] if rows else [Fault(kinds.UNREADABLE_CSV, "the table", None, *_NO_ROWS)]
+        told = "the table", None, "has no rows", "give a row for each lesion"
+        found = [] if rows else [Fault(kinds.UNREADABLE_CSV, *told)]
         return make_lesions(rows, list(table.columns), size, "the table", found=found)
     path = Path(table)
-    if not path.is_file():
-        what = "is not a plain file" if path.exists() else "there is no such file"
-        fault = Fault(kinds.MISSING_CSV, str(path), None, what, "give the path of a CSV file")
-        raise InputError([fault])
     cells, faults = read_cells(path)
-    found = [Fault(f.kind, str(path), f.row, f.message, _remedy(f)) for f in faults]
+    found = [replace(fault, file=str(path)) for fault in faults]
     if cells is None:
         raise InputError(found)
     rows = dict(zip(cells.index.tolist(), cells.to_dict("records"), strict=True))
     return make_lesions(rows, list(cells.columns), size, str(path), path.parent, found)
-
-
-def _remedy(fault: Fault) -> str:
-    """Say the remedy of an official table for one's own."""
-    text = fault.remedy.replace(", or restore the official file", "")
-    return _NO_ROWS[1] if "official" in text else text
 
 
 def make_lesions(

@@ -143,9 +143,10 @@ def test_tables_without_rows_are_refused(folder, lines):
 
 def test_tables_that_are_no_files_are_refused(folder):
     os.mkfifo(folder / "fifo.csv")
-    for name in ("none.csv", "fifo.csv", "."):
-        with pytest.raises(InputError, match=r"missing CSV"):
+    for name, kind in (("none.csv", "missing"), ("fifo.csv", "unreadable"), (".", "unreadable")):
+        with pytest.raises(InputError, match=f"{kind} CSV") as caught:
             read_own_images(folder / name, 32)
+        assert "official" not in str(caught.value)
     (folder / "wide.csv").write_text("clinical\na.jpg\n", encoding="utf-16")
     with pytest.raises(InputError, match="or UTF-16 text") as caught:
         read_own_images(folder / "wide.csv", 32)
