@@ -130,10 +130,12 @@ def load_grid(file: str | Path, overrides: Iterable[str] = ()) -> Grid:
         raise ParameterError("\n".join(lines)) from None
     except ParameterError as error:
         raise ParameterError(f"{file}: {error}") from None
-    if taken := given.keys() & {"seed", *(name for folds in grid.folds() for name in folds)}:
+    taken = {"seed", *(name for folds in grid.folds() for name in folds)}
+    taken |= set.intersection(*map(set, grid.systems.values()))  # else it would change nothing
+    if taken := given.keys() & taken:
         raise ParameterError(
-            f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds and its "
-            "protocol; write a grid of your own to change it."
+            f"-p {', '.join(sorted(taken))}: {file} sets this for each run, by its seeds, its "
+            "protocol or its systems; write a grid of your own to change it."
         )
     return grid
 

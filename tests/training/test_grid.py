@@ -76,6 +76,12 @@ def test_assignments_replace_values_of_the_base_and_systems_keep_their_own(write
     assert {p.backbone for p in runs} == {"tf_efficientnet_lite1"}
 
 
+def test_an_assignment_that_every_system_would_undo_is_refused(write, tmp_path):
+    write(systems={"long": {"epochs": 8}, "short": {"epochs": 4}}, base={"epochs": 7})
+    with pytest.raises(ParameterError, match="-p epochs: .*its systems"):
+        load_grid(tmp_path / "grid.yaml", ["epochs=2"])
+
+
 @pytest.mark.parametrize(
     ("item", "told"),
     [("epoch=2", "did you mean 'epochs'"), ("epochs", "name=value"), ("seed=3", "seed: .*seeds"),
