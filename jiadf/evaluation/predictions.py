@@ -37,6 +37,16 @@ from jiadf.files import atomic
 LESIONS_FILE = "lesions.parquet"
 LEAST = 0.25 * 10.0**-DECIMALS
 LICENCE = "CC BY-NC 4.0, MILK study team"
+RECORD_NAMES = {
+    "end_to_end": "end to end",
+    "end_to_end_views": "end to end, four views",
+    "two_stage": "in two stages",
+    "two_stage_views": "in two stages, four views",
+    "best": "packaged recipe",
+    "best_views": "packaged recipe, four views",
+    "encoders": "single encoder",
+    "finetuned": "fine-tuned features",
+}  # the book's own records, as its pages call them
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _RESTORE = "restore the file with git, or make the record anew with `jiadf record`"
 
