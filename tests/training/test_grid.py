@@ -78,7 +78,7 @@ def test_assignments_replace_values_of_the_base_and_systems_keep_their_own(write
 
 def test_an_assignment_that_every_system_would_undo_is_refused(write, tmp_path):
     write(systems={"long": {"epochs": 8}, "short": {"epochs": 4}}, base={"epochs": 7})
-    with pytest.raises(ParameterError, match="-p epochs: .*its systems"):
+    with pytest.raises(ParameterError, match=r"-p epochs: .*its systems"):
         load_grid(tmp_path / "grid.yaml", ["epochs=2"])
 
 
