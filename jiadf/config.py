@@ -136,6 +136,8 @@ class Parameters(BaseModel):
     """AdamW's initial learning rate; the highest with the schedule `one-cycle`."""
     backbone_learning_rate: float | None = Field(None, gt=0)
     """The same for the backbones (`finetune`); null: as everything else."""
+    metadata_learning_rate: float | None = Field(None, gt=0)
+    """The same for the metadata's encoder and head; null: as everything else."""
     weight_decay: float = Field(1e-5, ge=0)
     """AdamW's weight decay."""
     schedule: Literal["plateau", "one-cycle"] = "plateau"

@@ -58,13 +58,17 @@ def make_accelerator(parameters: Parameters) -> Accelerator:
 
 
 def parameter_groups(network: torch.nn.Module, parameters: Parameters) -> list[dict[str, Any]]:
-    """Return AdamW's groups: what is trained of the backbones, if anything, and everything else."""
+    """Return AdamW's groups: what is trained of the backbones, the metadata's, everything else."""
+    rates = {
+        "image_encoders.": parameters.backbone_learning_rate,
+        "metadata_encoder.": parameters.metadata_learning_rate,
+        "heads.metadata.": parameters.metadata_learning_rate,
+    }
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, weight in network.named_parameters():
-        of_backbone = name.startswith("image_encoders.") and parameters.backbone_learning_rate
-        rate = of_backbone or parameters.learning_rate
+        own = next((rate for part, rate in rates.items() if name.startswith(part)), None)
         if weight.requires_grad:
-            groups.setdefault(rate, []).append(weight)
+            groups.setdefault(own or parameters.learning_rate, []).append(weight)
     return [{"params": weights, "lr": rate} for rate, weights in groups.items()]
 
 

@@ -25,6 +25,7 @@ from jiadf.training.run_folder import (
     join_tensors,
     load_checkpoint,
     split_tensors,
+    with_prefix,
 )
 from jiadf.training.trainer import train
 from tests.conftest import predict
@@ -464,26 +465,31 @@ def test_cached_activations_predict_what_pixels_do(by_schedule, few, cache_dir):
     assert np.abs(table[list(CLASSES)] - kept).to_numpy().max() < 0.02
 
 
-def test_the_rates_of_backbones_and_heads_follow_the_schedule(
+def test_the_rates_of_backbones_metadata_and_heads_follow_the_schedule(
     few, cache_dir, two_cores, tmp_path, monkeypatch
 ):
-    rates = []
+    rates, sizes = [], set()
     step = torch.optim.AdamW.step
 
     def watched(self, *arguments, **named):
         rates.append([group["lr"] for group in self.param_groups])
+        sizes.add(sum(weight.numel() for weight in self.param_groups[1]["params"]))
         return step(self, *arguments, **named)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    train(few, tmp_path / "r", two_cores(epochs=2, warmup=0.5), cache_dir, progress=False)
-    backbones, heads = np.array(rates).T
+    parameters = two_cores(epochs=2, warmup=0.5, metadata_learning_rate=4e-3)
+    run = train(few, tmp_path / "r", parameters, cache_dir, progress=False)
+    backbones, metadata, heads = np.array(rates).T
     np.testing.assert_allclose(backbones, heads / 2)
+    np.testing.assert_allclose(metadata, heads * 4)
     top = heads.argmax()
     assert heads[top] == pytest.approx(1e-3, rel=0.2)
     assert 0 < top < len(heads) - 1
     assert (np.diff(heads[: top + 1]) > 0).all()
     assert (np.diff(heads[top:]) < 0).all()
     assert heads[-1] < 1e-6
+    parts = (with_prefix(run.weights(), p) for p in ("metadata_encoder.", "heads.metadata."))
+    assert sizes == {sum(weight.numel() for part in parts for weight in part.values())}
 
 
 def test_features_of_encoders_that_a_run_trained(
