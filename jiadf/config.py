@@ -94,8 +94,8 @@ class Parameters(BaseModel):
     """Chance that a training lesion's image, metadata or MONET scores of an image are left out."""
     branches: Literal["all", "joint"] = "all"
     """Heads: one a stream and a joint one, or the joint one only."""
-    decision: Literal["adf", "average", "geometric", "joint"] = "adf"
-    """Posterior: gated (eq. 5, 6), fixed average, geometric mean, or the joint head's."""
+    decision: Literal["adf", "average", "joint"] = "adf"
+    """Posterior: gated (eq. 5, 6), fixed average, or the joint head's."""
     gate_hidden: int = Field(32, ge=1)
     """Hidden width of the gate."""
     gate_input: Literal["logits", "features"] = "logits"

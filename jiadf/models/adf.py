@@ -33,16 +33,6 @@ def fuse_log_posteriors(log_weights: Tensor, logits: Tensor) -> Tensor:
         return mixture.logsumexp(dim=-2)  # (B, K)
 
 
-def geometric_mean(logits: Tensor) -> Tensor:
-    """Return the log of the normalised geometric mean of the branches' posteriors, (B, K).
-
-    Not the paper's: the logarithmic opinion pool, where equation (6) is a linear one (Genest and
-    Zidek, *Combining probability distributions*, Statistical Science 1986). Logits (B, b, K).
-    """
-    with full_precision(logits):
-        return at_least_float32(logits).mean(dim=-2).log_softmax(dim=-1)
-
-
 def entropy_regulariser(log_weights: Tensor) -> Tensor:
     """Return log b minus the mean entropy of the rows of (B, b): 0 where each row is even."""
     entropy = -(log_weights.exp() * log_weights).sum(dim=-1)  # (B,)

@@ -16,7 +16,6 @@ from jiadf.models.adf import (
     AdaptiveDecisionFusion,
     entropy_regulariser,
     fuse_log_posteriors,
-    geometric_mean,
     load_balancing_loss,
 )
 from jiadf.models.configuration import NetworkConfig
@@ -35,7 +34,7 @@ class NetworkOutput(NamedTuple):
     logits: dict[str, Tensor]
     """(B, K) of each branch, in the order of the network's `branch_names`."""
     weights: Tensor | None = None
-    """(B, b), constant for the fixed average; None where no posteriors are mixed."""
+    """(B, b), constant for the fixed average; None where the joint head decides."""
     attention: Tensor | None = None
     """(B, H, n, n) of MMFA, if it has an attention path."""
     log_weights: Tensor | None = None
@@ -174,15 +173,12 @@ class JIADF(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the log posterior (B, K), log branch weights (B, b) and mixed logits (B, b, K).
 
-        The latter two are None where one head decides, or the geometric mean, which mixes no
-        posteriors.
+        The latter two are None where one head decides.
         """
         decision, detach = self.config.effective_decision, self.config.gate_detach
         if decision == "joint":
             return at_least_float32(logits["joint"]).log_softmax(dim=-1), None, None
         stacked = torch.stack(list(logits.values()), dim=-2)  # (B, b, K)
-        if decision == "geometric":
-            return geometric_mean(stacked), None, None
         if decision == "average" or self.warming_up:
             even = -math.log(stacked.shape[-2])
             log_weights = torch.full_like(at_least_float32(stacked[..., 0]), even)  # (B, b)

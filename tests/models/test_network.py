@@ -150,15 +150,6 @@ def test_the_gate_reads_the_features_that_the_heads_see():
     assert (seen["image"] == 0).any()  # dropped out
 
 
-def test_the_geometric_mean_multiplies_the_branch_posteriors():
-    output = network(decision="geometric")(batch_of())
-    posteriors = torch.stack([z.softmax(-1) for z in output.logits.values()])
-    product = posteriors.prod(0) ** (1 / 3)
-    expected = product / product.sum(-1, keepdim=True)
-    torch.testing.assert_close(output.log_posterior.exp(), expected)
-    assert output.weights is None
-
-
 def test_the_fixed_average_is_the_mean_of_the_branch_posteriors():
     output = network(decision="average")(batch_of())
     mean = torch.stack([value.softmax(-1) for value in output.logits.values()]).mean(0)
@@ -308,7 +299,7 @@ def test_permuting_samples_permutes_outputs(order, modalities):
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e2, 1e4])
-@pytest.mark.parametrize("decision", ["adf", "average", "geometric", "joint"])
+@pytest.mark.parametrize("decision", ["adf", "average", "joint"])
 def test_extreme_features_stay_finite_both_ways(scale, decision):
     model = network(decision=decision)
     output = model(batch_of(scale=scale))
