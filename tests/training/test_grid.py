@@ -1,3 +1,7 @@
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import yaml
 from filelock import FileLock
@@ -194,3 +198,18 @@ def test_results_are_read_from_the_folders_alone(made):
         assert row.macro_f1 == metrics["test"]["macro_f1"]
         assert row.seconds >= 0
         assert 1 <= row.best_epoch <= grid.base["epochs"]
+
+
+def test_grids_that_the_book_shows_can_be_read(tmp_path):
+    shown = [
+        block
+        for page in Path("book").glob("*.md")
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+        if "systems:" in block
+    ]
+    assert shown
+    shutil.copytree("params", tmp_path / "params")
+    for block in shown:
+        file = tmp_path / "params/grids/shown.yaml"
+        file.write_text(block)
+        assert load_grid(file).systems
