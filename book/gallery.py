@@ -99,7 +99,7 @@ def item(explained: Explanation, label: str) -> str:
         f'<li {data}><a href="cards/{name}.html"><img src="thumbs/{name}.jpg" loading="lazy" '
         f'width="{2 * THUMBNAIL[0]}" height="{THUMBNAIL[1]}" '
         f'alt="Close-up and dermoscopic image of lesion {name}">'
-        f"<b>{label}</b>, {escape(CLASS_NAMES[label])}<br>"
+        f"<b>{label}</b>, {escape(CLASS_NAMES[label]).replace('/', '/<wbr>')}<br>"
         f'<span class="{right}">{right}: {said.label} {said.probabilities.max():.2f}</span>'
         "</a></li>"
     )

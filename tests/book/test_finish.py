@@ -7,7 +7,7 @@ from docutils import nodes
 from docutils.core import publish_doctree
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from book.finish import chapter, citations, description, minutes, status
+from book.finish import answer, chapter, citations, description, minutes, status
 from book.tables import align_numbers, no_break, tidy_html
 
 DONE = {
@@ -26,6 +26,21 @@ def write(folder, name, timing, outputs=()):
     cell = new_code_cell("1 / 0", metadata={"execution": timing}, outputs=list(outputs))
     (folder / "notebooks").mkdir()
     nbformat.write(new_notebook(cells=[cell]), folder / "notebooks" / f"{name}.ipynb")
+
+
+def test_the_answer_is_the_figure_that_page_0_glued(tmp_path):
+    glued = {"metadata": {"scrapbook": {"name": "story"}}}
+    drawn = {"application/papermill.record/image/svg+xml": "<svg/>"}
+    write(tmp_path, "00_findings", DONE, [new_output("display_data", drawn, **glued)])
+    (tmp_path / "book").mkdir()
+    assert answer(tmp_path).startswith("```{figure} story.svg")
+    assert (tmp_path / "book/story.svg").read_text() == "<svg/>"
+
+
+def test_without_that_figure_there_is_no_cover(tmp_path):
+    write(tmp_path, "00_findings", DONE)
+    with pytest.raises(ValueError, match=r"00_findings.*'story'"):
+        answer(tmp_path)
 
 
 def test_status_has_a_row_a_notebook(tmp_path):
