@@ -26,14 +26,7 @@ def entries():
 
 CONTRAST = (ROOT / "tests/book/contrast.js").read_text()
 # What a visitor loads at most, in bytes as a server sends them.
-LIMITS = {
-    "book/intro": 3e6,
-    "book/paper_and_book": 3e6,
-    "notebooks/01_data": 3e6,
-    "notebooks/02_mmfa": 3e6,
-    "notebooks/05_ablations": 3e6,
-    "gallery/index": 10e6,
-}
+LIMITS = dict.fromkeys(entries(), 3e6) | {"gallery/index": 10e6}
 NOTEBOOKS = [entry for entry in entries() if entry.startswith("notebooks/")]
 
 
